@@ -1,0 +1,1 @@
+"""Machinery that knows no capability: database, events, nodes, timers, jobs, network, errors."""

@@ -1,0 +1,157 @@
+"""The one door to Postgres: a pool, transactions, plain SQL. Rows are dictionaries.
+
+Every connection works as the role `lantern_app`, which row-level security binds; the tenant of a
+transaction is a setting that lives exactly as long as the transaction (docs/adr/0002).
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from lantern.core import log
+from lantern.core.errors import Unavailable
+from lantern.settings import DatabaseSettings
+
+Params = Mapping[str, Any] | Sequence[Any] | None
+Row = dict[str, Any]
+
+APP_ROLE = "lantern_app"
+SCHEMA = "lantern"
+
+# What callers may need to recognise, without importing psycopg themselves.
+DatabaseError = psycopg.Error
+ConnectionLost = psycopg.OperationalError
+UniqueViolation = psycopg.errors.UniqueViolation
+LockTimeout = psycopg.errors.LockNotAvailable
+RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+_log = log.get(__name__)
+
+
+class Tx:
+    """A connection inside (or, for `Database.one` and friends, outside) a transaction."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: AsyncConnection[Row]) -> None:
+        self.connection = connection
+
+    async def one(self, sql: str, params: Params = None) -> Row | None:
+        """The first row, or None."""
+        cursor = await self.connection.execute(sql, params)
+        return await cursor.fetchone()
+
+    async def all(self, sql: str, params: Params = None) -> list[Row]:
+        """Every row; the statement carries the LIMIT."""
+        cursor = await self.connection.execute(sql, params)
+        return await cursor.fetchall()
+
+    async def run(self, sql: str, params: Params = None) -> int:
+        """How many rows were touched."""
+        cursor = await self.connection.execute(sql, params)
+        return cursor.rowcount
+
+
+class Database:
+    """A pool on one database. `epoch` counts the server's starts that this process has met."""
+
+    def __init__(self, dsn: str, settings: DatabaseSettings | None = None) -> None:
+        self.dsn = dsn
+        self.settings = settings or DatabaseSettings()
+        self.epoch = 0
+        self._server_start: Any = None
+        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+            dsn,
+            min_size=2,
+            max_size=self.settings.pool_size,
+            timeout=self.settings.pool_timeout_seconds,
+            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 5},
+            configure=self._configure,
+            reconnect_timeout=5,
+            open=False,
+            name="lantern",
+        )
+
+    async def open(self) -> None:
+        """Connect; raises `Unavailable` when the database does not answer in time."""
+        try:
+            await self._pool.open(wait=True, timeout=self.settings.pool_timeout_seconds)
+        except PoolTimeout as error:
+            await self._pool.close()
+            raise Unavailable("The database does not answer") from error
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Tx]:
+        """A connection in autocommit: each statement is its own transaction."""
+        try:
+            async with self._pool.connection() as connection:
+                yield Tx(connection)
+        except PoolTimeout as error:
+            raise Unavailable("No database connection is free") from error
+
+    @asynccontextmanager
+    async def transaction(self, tenant: int | None = None) -> AsyncIterator[Tx]:
+        """One transaction, seen by row-level security as `tenant`; commits at the end."""
+        # BEGIN and the tenant travel in one round trip; the pool throws a broken connection away.
+        begin = "begin" if tenant is None else f"begin; set local app.tenant = '{int(tenant)}'"
+        async with self.session() as tx:
+            await tx.connection.execute(begin)
+            try:
+                yield tx
+            except BaseException:
+                if not tx.connection.broken:
+                    await tx.connection.rollback()
+                raise
+            await tx.connection.commit()
+
+    async def one(self, sql: str, params: Params = None) -> Row | None:
+        """One autocommitted statement, its first row."""
+        async with self.session() as tx:
+            return await tx.one(sql, params)
+
+    async def all(self, sql: str, params: Params = None) -> list[Row]:
+        """One autocommitted statement, its rows."""
+        async with self.session() as tx:
+            return await tx.all(sql, params)
+
+    async def run(self, sql: str, params: Params = None) -> int:
+        """One autocommitted statement, the number of rows touched."""
+        async with self.session() as tx:
+            return await tx.run(sql, params)
+
+    async def listen(self, channel: str, ready: Callable[[], None]) -> AsyncIterator[str]:
+        """Payloads of NOTIFY on a connection of its own; ends when the connection is lost.
+
+        `ready` is called once LISTEN is in force, the moment from which nothing is missed.
+        """
+        connection = await AsyncConnection.connect(self.dsn, autocommit=True, connect_timeout=5)
+        async with connection:
+            await connection.execute(f"listen {channel}")
+            ready()
+            async for message in connection.notifies():
+                yield message.payload
+
+    async def _configure(self, connection: AsyncConnection[Row]) -> None:
+        # One round trip for a new connection; the start time tells a restarted server apart.
+        timeout = self.settings.statement_timeout_ms
+        async with connection.pipeline():
+            await connection.execute(f"set search_path = {SCHEMA}")
+            await connection.execute(f"set statement_timeout = {timeout}")
+            await connection.execute(f"set role {APP_ROLE}")
+            cursor = await connection.execute("select pg_postmaster_start_time() as started")
+            row = await cursor.fetchone()
+        started = row["started"] if row else None
+        if started != self._server_start:
+            if self._server_start is not None:
+                self.epoch += 1
+                _log.warning("database.restarted", epoch=self.epoch)
+            self._server_start = started

@@ -1,0 +1,63 @@
+"""JSON lines on standard error. Values that could be a secret or a person never get there."""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import structlog
+
+from lantern.settings import LogSettings
+
+_SECRET_NAMES = re.compile(r"key|token|secret|password|authorization|cookie|ticket", re.IGNORECASE)
+_SECRET_VALUES = re.compile(r"lnt_[0-9A-Za-z]{8,}|Bearer\s+\S+|://[^/\s:@]+:[^@\s]+@")
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_PLAIN = {"key_id", "tokens", "tokens_in", "tokens_out", "idempotency_key_used"}
+
+
+def get(name: str) -> Any:
+    """A logger; bind facts as keywords, not into the message."""
+    return structlog.get_logger(module=name)
+
+
+def configure(settings: LogSettings) -> None:
+    """Set up structlog and route the standard library's loggers through it."""
+    level = getattr(logging, settings.level.upper())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processor=structlog.processors.JSONRenderer(),
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(level, logging.WARNING))
+
+
+def redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Replace what looks like a secret or an e-mail address, by field name and by value."""
+    for name, value in event.items():
+        if name not in _PLAIN and _SECRET_NAMES.search(name):
+            event[name] = "[redacted]"
+        elif isinstance(value, str):
+            event[name] = scrub(value)
+    return event
+
+
+def scrub(text: str) -> str:
+    """The text without keys, bearer tokens, passwords in URLs and e-mail addresses."""
+    return _EMAIL.sub("[email]", _SECRET_VALUES.sub("[redacted]", text))

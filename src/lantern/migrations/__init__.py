@@ -1,0 +1,1 @@
+"""Numbered SQL files; see lantern.core.migrate."""
