@@ -188,6 +188,19 @@ def test_sql_is_recognised():
     assert not SQL.search("Select a model from the table, then update the agent's settings")
 
 
+def test_what_crosses_tenants_is_in_its_decision_record():
+    """ADR 0008 lists every SECURITY DEFINER function, and no other."""
+    scripts = sorted((SRC / "migrations").glob("*.sql"))
+    functions = re.compile(
+        r"create (?:or replace )?function (\w+)(?:(?!\bas \$).)*?\bsecurity definer", re.DOTALL
+    )
+    defined = {name for path in scripts for name in functions.findall(path.read_text("utf-8"))}
+    record = next((ROOT / "docs" / "adr").glob("0008-*.md")).read_text("utf-8")
+    rows = [line.split("|")[1] for line in record.splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert listed - {"lantern_app", "lantern_system"} == defined
+
+
 def test_only_the_edge_speaks_http():
     """Rules and stores work the same from a route, the command line, a timer or a tool."""
     wrong = [

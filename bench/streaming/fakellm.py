@@ -51,7 +51,9 @@ END = token(b"#end#")
 
 
 def tail(tokens: int, usage: bool) -> bytes:
-    used = b'"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":%d,"total_tokens":%d}}\n\n'
+    used = (
+        b'"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":%d,"total_tokens":%d}}\n\n'
+    )
     counted = http_chunk(PREFIX + used % (tokens, tokens + 10)) if usage else b""
     return STOP + counted + http_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
@@ -156,9 +158,7 @@ class Fake(asyncio.Protocol):
 
 
 async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(
-        Fake, "127.0.0.1", port, backlog=2048
-    )
+    server = await asyncio.get_running_loop().create_server(Fake, "127.0.0.1", port, backlog=2048)
     await server.serve_forever()
 
 

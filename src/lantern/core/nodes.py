@@ -1,0 +1,155 @@
+"""This process among its peers: a heartbeat each second, and what follows when beats stop.
+
+A node that cannot renew its beat for `dead_seconds` stops its work and comes back under a new id
+when the database does. It judges others only after renewing for one full dead interval itself:
+after a restart of Postgres every beat is old.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Literal
+
+from lantern import __version__
+from lantern.core import clock, ids, log
+from lantern.core.bus import TROUBLE
+from lantern.core.db import Database
+from lantern.settings import NodeSettings
+
+_log = log.get(__name__)
+
+Hook = Callable[[], Awaitable[None]]
+Role = Literal["server", "worker", "command"]
+
+
+class Node:
+    """The heartbeat of this process. Hooks run in the loop, one after the other."""
+
+    def __init__(self, db: Database, settings: NodeSettings, role: Role) -> None:
+        self.db = db
+        self.settings = settings
+        self.role: Role = role
+        self.id = ids.new("node")
+        self.alive = False  # may work
+        self.alone = True  # no other node renews its beat
+        self.dead: list[str] = []  # peers whose beat stopped, for the engine of queued work
+        self.each_second: list[Hook] = []  # only while this node may judge others
+        self.on_suspend: list[Hook] = []
+        self.before_return: list[Hook] = []  # still under the old id
+        self.revive: Hook | None = None  # brings an embedded database back
+        self._renewed = 0.0
+        self._since = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._reviving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Enter the list of nodes and start beating."""
+        await self._beat()
+        self._task = asyncio.create_task(self._loop(), name="node")
+
+    async def close(self) -> None:
+        """Leave the list, so that nobody waits for this node's runs."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self.alive = False
+        with suppress(*TROUBLE):
+            await self.db.run("delete from nodes where id = %s", (self.id,))
+
+    def wake(self) -> None:
+        """Run the hooks now instead of at the next second."""
+        self._wake.set()
+
+    @property
+    def dead_after(self) -> timedelta:
+        """Silence after which a node is dead."""
+        return timedelta(seconds=self.settings.dead_seconds)
+
+    @property
+    def may_write(self) -> bool:
+        """False when others may already take this node for dead (it was paused, say)."""
+        return self.alive and clock.monotonic() - self._renewed < self.settings.dead_seconds
+
+    async def _loop(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self.settings.beat_seconds)
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self.settings.dead_seconds / 2):
+                    await self._beat()
+                await self._work()
+            except TROUBLE as error:
+                _log.warning("node.beat_failed", node=self.id, error=type(error).__name__)
+                await self._failed()
+
+    async def _work(self) -> None:
+        if clock.monotonic() - self._since < self.settings.dead_seconds and not self._alone_here():
+            return
+        for hook in self.each_second:
+            await hook()
+
+    def _alone_here(self) -> bool:
+        # Nobody's beat can be misjudged when there is no other row at all.
+        return self.alone and not self.dead
+
+    async def _beat(self) -> None:
+        now = clock.monotonic()
+        if self.alive and now - self._renewed >= self.settings.dead_seconds:
+            await self._suspend()  # the process itself was paused: others have judged by now
+        if not self.alive and self._renewed:
+            await self._return()
+        rows = await self.db.all(
+            """
+            with mine as (
+                insert into nodes (id, role, host, pid, version)
+                values (%(id)s, %(role)s, %(host)s, %(pid)s, %(version)s)
+                on conflict (id) do update set beat = clock_timestamp()
+                returning id
+            )
+            select id, beat < clock_timestamp() - %(dead)s as dead from nodes
+            where id <> %(id)s and beat > clock_timestamp() - interval '10 minutes'
+            """,
+            {
+                "id": self.id,
+                "role": self.role,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "version": __version__,
+                "dead": self.dead_after,
+            },
+        )
+        self._renewed = now
+        if not self.alive:
+            self.alive = True
+            self._since = clock.monotonic()
+        self.dead = [row["id"] for row in rows if row["dead"]]
+        self.alone = len(self.dead) == len(rows)
+
+    async def _return(self) -> None:
+        for hook in self.before_return:
+            await hook()
+        self.id = ids.new("node")
+        _log.warning("node.returned", node=self.id)
+
+    async def _failed(self) -> None:
+        if self.alive and clock.monotonic() - self._renewed >= self.settings.dead_seconds:
+            await self._suspend()
+        if self.revive and (self._reviving is None or self._reviving.done()):
+            self._reviving = asyncio.create_task(self._revive(self.revive), name="node.revive")
+
+    async def _revive(self, revive: Hook) -> None:
+        try:
+            await revive()
+        except TROUBLE as error:
+            _log.error("node.database_not_back", error=str(error))
+
+    async def _suspend(self) -> None:
+        self.alive = False
+        _log.warning("node.suspended", node=self.id)
+        for hook in self.on_suspend:
+            await hook()

@@ -1,0 +1,298 @@
+"""The door: admit before the body is read, one transaction, commit before the answer starts.
+
+A pure ASGI layer around the router. It knows each route's policy, holds back the answer until the
+commit has succeeded, and gives a stream no connection to hold (docs/adr/0001).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lantern.core import http, ids, log
+from lantern.core.db import RETRYABLE, ConnectionLost, DatabaseError
+from lantern.core.errors import (
+    BadRequest,
+    Internal,
+    LanternError,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
+from lantern.gate import idempotency
+from lantern.gate.auth import Call, bearer
+from lantern.gate.limits import Doors, Policy, credits_text
+from lantern.settings import Settings
+
+_log = log.get(__name__)
+
+UNKNOWN = Policy("read")
+
+
+class Answer:
+    """An answer held back until it may go out."""
+
+    def __init__(self) -> None:
+        self.start: Message | None = None
+        self.body = b""
+
+    async def __call__(self, message: Message) -> None:
+        """Collect what the router sends."""
+        if message["type"] == "http.response.start":
+            self.start = message
+        else:
+            self.body += message.get("body", b"")
+
+    @property
+    def status(self) -> int:
+        """The status; 500 when there was no answer at all."""
+        return int(self.start["status"]) if self.start else 500
+
+
+class Edge:
+    """ASGI middleware for everything below `/v1`."""
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self.app = app
+        self.routes = [r for r in routes if isinstance(r, Route) and r.path.startswith("/v1")]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v1"):
+            await self.app(scope, receive, send)
+            return
+        state = scope["app"].state
+        route, agent = self._match(scope)
+        policy: Policy = getattr(route.endpoint, "policy") if route else UNKNOWN  # noqa: B009
+        doors: Doors = state.doors
+        call = Call(
+            request_id=ids.new("req"),
+            door=doors.door(dict(scope), policy.scope if route else None, agent),
+            key=bearer(scope["headers"]),
+            db=state.db,
+        )
+        scope["lantern.call"] = call
+        handling = _Handling(self, call, policy, route, state.settings)
+        try:
+            await handling.run(scope, receive, send)
+        except Exception as error:
+            await handling.refuse(error, scope, send)
+
+    def _match(self, scope: Scope) -> tuple[Route | None, str | None]:
+        # The route that answers, and the agent that its path names.
+        for route in self.routes:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                params = child.get("path_params", {})
+                return route, params.get("name") if "/agents/{name}" in route.path else None
+        return None, None
+
+    def nowhere(self, scope: Scope) -> LanternError:
+        """Why no route answers: the method, or the path."""
+        allowed: set[str] = set()
+        for route in self.routes:
+            if route.matches(scope)[0] is Match.PARTIAL:
+                allowed |= route.methods or set()
+        if not allowed:
+            return NotFound("No such path")
+        names = ", ".join(sorted(allowed))
+        return MethodNotAllowed(f"Allowed here: {names}", headers={"Allow": names})
+
+
+class _Handling:
+    """One request on its way."""
+
+    def __init__(
+        self, edge: Edge, call: Call, policy: Policy, route: Route | None, settings: Settings
+    ) -> None:
+        self.edge = edge
+        self.app = edge.app
+        self.call = call
+        self.policy = policy
+        self.route = route
+        self.settings = settings
+        self.streaming = False
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = scope["query_string"]
+        if self.policy.ticket and b"ticket=" in query and self.call.key is None:
+            pass  # the route itself redeems it: only it knows for which run
+        elif not self.policy.folds or _declared_size(scope) > self.settings.server.max_body_bytes:
+            await self.call.admit()
+        if self.route is None:
+            raise self.edge.nowhere(scope)
+        if self.policy.stream:
+            await self.app(scope, receive, self._with_headers(send))
+            return
+        body = await _read(scope, receive, self.settings.server.max_body_bytes)
+        self._idempotency(scope)
+        answer = await (
+            self._folded(scope, body) if self.policy.folds else self._transaction(scope, body)
+        )
+        await self._send(answer, send)
+        for action in self.call.after_commit:
+            result = action()
+            if result is not None:
+                await result
+
+    def _idempotency(self, scope: Scope) -> None:
+        for name, value in scope["headers"]:
+            if name == b"idempotency-key" and scope["method"] == "POST":
+                self.call.idempotency_key = idempotency.check(value.decode("latin-1"))
+
+    async def _folded(self, scope: Scope, body: bytes) -> Answer:
+        """The route's own statement admits; a body it never got to see admits here."""
+        answer = Answer()
+        try:
+            await self.app(scope, _replay(body), answer)
+        except Exception:
+            if not self.call.admitted:
+                await self.call.admit()
+            raise
+        return answer
+
+    async def _transaction(self, scope: Scope, body: bytes) -> Answer:
+        # One that lost against another transaction is run again from the start.
+        for last in (False, False, True):
+            self.call.after_commit.clear()
+            try:
+                return await self._once(dict(scope), body)
+            except RETRYABLE:
+                if last:
+                    raise
+                await asyncio.sleep(0.02)
+        raise Internal("unreachable")
+
+    async def _once(self, scope: Scope, body: bytes) -> Answer:
+        call = self.call
+        answer = Answer()
+        try:
+            async with call.db.transaction(call.tenant) as tx:
+                call.open_tx = tx
+                if call.idempotency_key and (replay := await self._claim(scope, body)):
+                    return replay
+                await self.app(scope, _replay(body), answer)  # an error leaves as an exception
+                if call.idempotency_key:
+                    route, secrets = self._route_id(), self.policy.secrets
+                    await idempotency.store(call, route, (answer.status, answer.body), secrets)
+        finally:
+            call.open_tx = None
+        return answer
+
+    async def _claim(self, scope: Scope, body: bytes) -> Answer | None:
+        mark = idempotency.fingerprint(scope["raw_path"], scope["query_string"], body)
+        stored = await idempotency.claim(self.call, self._route_id(), mark)
+        if stored is None:
+            return None
+        status, text = stored
+        replay = Answer()
+        flat = http.family(scope["method"], scope["path"]) is not None
+        replay.body = idempotency.as_replay(text, flat=flat)
+        headers = [(b"content-type", b"application/json"), (b"idempotent-replayed", b"true")]
+        replay.start = {"type": "http.response.start", "status": status, "headers": headers}
+        return replay
+
+    def _route_id(self) -> str:
+        return self.route.path if self.route else ""
+
+    def _with_headers(self, send: Send) -> Send:
+        async def wrapped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.streaming = True
+                message = {**message, "headers": [*message["headers"], *self._headers()]}
+            await send(message)
+
+        return wrapped
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = {"X-Request-ID": self.call.request_id, **self.call.limit_headers}
+        if self.call.credits is not None:
+            headers["X-Credits-Remaining"] = credits_text(self.call.credits)
+        return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def _send(self, answer: Answer, send: Send) -> None:
+        start = answer.start or {"type": "http.response.start", "status": 500, "headers": []}
+        kept = [(n, v) for n, v in start["headers"] if n != b"content-length"]
+        if answer.status != 204:
+            kept.append((b"content-length", str(len(answer.body)).encode()))
+        await send({**start, "headers": [*kept, *self._headers()]})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def refuse(self, error: Exception, scope: Scope, send: Send) -> None:
+        """Answer an exception, in the family of the route."""
+        if self.streaming:
+            _log.warning(
+                "stream.broken", request_id=self.call.request_id, error=type(error).__name__
+            )
+            return
+        if isinstance(error, ConnectionLost | OSError):
+            fact: LanternError = Unavailable("The database does not answer; try again")
+        else:
+            fact = http.as_fact(error)
+        if fact.status >= 500:
+            known = isinstance(error, LanternError | DatabaseError)
+            _log.error(
+                "request.failed",
+                request_id=self.call.request_id,
+                path=self._route_id() or "unknown",
+                error=type(error).__name__,
+                exc_info=None if known and fact.status != 500 else error,
+            )
+        answer = Answer()
+        flat = wants_flat(scope)
+        headers = [(b"content-type", b"application/json")]
+        headers += [(k.lower().encode(), v.encode()) for k, v in fact.headers.items()]
+        answer.start = {"type": "http.response.start", "status": fact.status, "headers": headers}
+        body = http.error_body(fact, self.call.request_id, flat=flat)
+        answer.body = orjson.dumps(body, default=http.plain)
+        await self._send(answer, send)
+
+
+def wants_flat(scope: Scope) -> bool:
+    """The error form: by route family, or as `X-Lantern-Error-Format` says."""
+    for name, value in scope["headers"]:
+        if name == b"x-lantern-error-format" and value in (b"flat", b"nested"):
+            return bool(value == b"flat")
+    return http.family(scope["method"], scope["path"]) is not None
+
+
+def _declared_size(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+        if name == b"transfer-encoding":
+            return 1 << 62
+    return 0
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    declared = _declared_size(scope)
+    if limit < declared < 1 << 62:
+        raise TooLarge(f"The body is over {limit} bytes")
+    body = b""
+    while True:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("The caller hung up before the body was complete")
+        body += bytes(message.get("body", b""))
+        if len(body) > limit:
+            raise TooLarge(f"The body is over {limit} bytes")
+        if not message.get("more_body", False):
+            return body
+
+
+def _replay(body: bytes) -> Receive:
+    sent = False
+
+    async def receive() -> Message:
+        nonlocal sent
+        if sent:
+            return {"type": "http.disconnect"}
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

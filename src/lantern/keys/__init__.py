@@ -1,0 +1,9 @@
+"""API keys: who may call, in which scope, for which agents.
+
+URLs: /v1/api-keys. Tables: api_keys (checked by gate, see migrations).
+"""
+
+from lantern.keys.models import KeyCreate
+from lantern.keys.service import OperatorKey, create, create_as_operator, revoke, table
+
+__all__ = ["KeyCreate", "OperatorKey", "create", "create_as_operator", "revoke", "table"]

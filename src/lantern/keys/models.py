@@ -1,0 +1,49 @@
+"""What a key looks like on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from lantern.core.http import Model
+
+Scope = Literal["read", "write", "admin", "forms", "workflows"]
+AgentRef = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62})$")]
+
+
+class KeyCreate(Model):
+    """Body of `POST /v1/api-keys`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=5)] = ["write"]
+    agents: Annotated[list[AgentRef], Field(min_length=1, max_length=100)] = ["*"]
+    expires_at: datetime | None = None
+
+
+class Key(BaseModel):
+    """A key; never the key itself."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    agents: list[str]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+
+
+class KeyMade(BaseModel):
+    """A new key. `raw_key` is shown this once; a replay of the request has null."""
+
+    key: Key
+    raw_key: str | None
+
+
+class KeyList(BaseModel):
+    """A page of keys that are not revoked."""
+
+    keys: list[Key]
+    total: int
+    page: int
+    per_page: int

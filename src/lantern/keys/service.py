@@ -1,0 +1,87 @@
+"""Rules of keys: shown once, stored as a hash, never reaching further than their maker."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from lantern.core import clock, ids
+from lantern.core.db import Row, Tx
+from lantern.core.errors import BadRequest, Forbidden, NotFound
+from lantern.gate import audit
+from lantern.gate.auth import Call, key_hash
+from lantern.keys import store
+from lantern.keys.models import KeyCreate
+
+PREFIX = 12  # characters of a key that lists show: `lnt_` and eight more
+KEY_ID = re.compile(r"key_[0-9a-z]{26}")
+
+
+@dataclass(frozen=True)
+class OperatorKey:
+    """What the command line may set beyond the API: a plan and limits of its own."""
+
+    name: str
+    scopes: list[str]
+    agents: list[str]
+    plan: str = "team"
+    limits: dict[str, int] = field(default_factory=dict)
+
+
+async def create(call: Call, body: KeyCreate) -> dict[str, Any]:
+    """Make a key. Forbidden: it would cover agents that the calling key does not."""
+    if call.agents != ["*"] and not set(body.agents) <= set(call.agents):
+        raise Forbidden("A key cannot make keys for agents it does not cover")
+    expires_at = body.expires_at
+    if expires_at is not None:
+        expires_at = expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)
+        if expires_at <= clock.now():
+            raise BadRequest.field("expires_at", "lies in the past")
+    values = {"name": body.name, "scopes": list(body.scopes), "agents": _agents(body.agents)}
+    row, raw = await _insert(call.tx, call.tenant, {**values, "expires_at": expires_at})
+    await audit.record(call, "key.create", "key", row["id"])
+    return {"key": shown(row), "raw_key": raw}
+
+
+async def create_as_operator(tx: Tx, tenant: int, key: OperatorKey) -> dict[str, Any]:
+    """Make a key from the command line."""
+    values = {"name": key.name, "scopes": key.scopes, "agents": _agents(key.agents)}
+    row, raw = await _insert(tx, tenant, {**values, "plan": key.plan, "limits": key.limits})
+    await audit.record_command(tx, tenant, "key.create", "key", row["id"])
+    return {**shown(row), "plan": key.plan, "key": raw}
+
+
+async def revoke(call: Call, key_id: str) -> None:
+    """End a key; the next request with it is 401 on every node."""
+    row = await store.revoke(call.tx, key_id) if KEY_ID.fullmatch(key_id) else None
+    if row is None:
+        raise NotFound("Key not found")
+    await audit.record(call, "key.revoke", "key", key_id)
+
+
+async def table(tx: Tx, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """A page of the keys in force."""
+    rows, total = await store.page(tx, limit, offset)
+    return [shown(row) for row in rows], total
+
+
+def shown(row: Row) -> dict[str, Any]:
+    """A key as answers show it."""
+    names = ("id", "name", "prefix", "scopes", "agents")
+    times = {name: _iso(row[name]) for name in ("created_at", "expires_at", "last_used_at")}
+    return {**{name: row[name] for name in names}, **times}
+
+
+async def _insert(tx: Tx, tenant: int, values: dict[str, Any]) -> tuple[Row, str]:
+    raw = ids.secret("lnt")
+    own = {"id": ids.new("key"), "hash": key_hash(raw), "prefix": raw[:PREFIX]}
+    defaults = {"plan": None, "limits": {}, "expires_at": None}
+    return await store.insert(tx, tenant, {**defaults, **values, **own}), raw
+
+
+def _agents(names: list[str]) -> list[str]:
+    return ["*"] if "*" in names else sorted(set(names))
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return clock.iso(moment) if moment else None
