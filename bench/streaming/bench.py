@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -184,6 +185,7 @@ def measure(chosen, name: str, number: int) -> dict:
 
 def main() -> None:
     chosen = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that runs is stopped
     for peer in {TARGETS[name].peer for name in chosen.targets} - {None}:
         peers.ensure(peer)  # before any lock is held
     shutil.rmtree(TMP, ignore_errors=True)

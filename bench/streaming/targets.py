@@ -190,15 +190,13 @@ class Lantern(Target):
         return [PRODUCT, "serve", "--port", self.port, *self.where]
 
     def database(self) -> list[int]:
-        """The postmaster: a child of the server, or a process that names the data directory."""
+        """The postmaster, a child of the server; its own children come with it."""
         below = machine.tree([self.process.pid]) if self.process else {}
+        names = {pid: process.name() for pid, process in below.items()}
         return [
             pid
-            for pid, p in below.items()
-            if p.name() == "postgres"
-            and p.ppid() not in below
-            or p.name() == "postgres"
-            and below[p.ppid()].name() != "postgres"
+            for pid, process in below.items()
+            if names[pid] == "postgres" and names.get(process.ppid()) != "postgres"
         ]
 
 

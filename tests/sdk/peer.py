@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -60,14 +61,21 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def handle_error(self, *_: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a reader may leave early
+            super().handle_error(*_)
+
+
 class Peer:
     """Use it with `with`; `plan` one answer for each request to come."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.planned: deque[Answer] = deque()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.peer = self  # type: ignore[attr-defined]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}

@@ -34,12 +34,12 @@ async def test_the_environment_fills_in_and_an_argument_wins(monkeypatch):
     monkeypatch.setenv("LANTERN_BASE_URL", "http://env.example/v1")
     with Lantern() as client, Peer() as peer:
         assert repr(client) == "Lantern(base_url='http://env.example')"
-        peer.plan(reply(200, {"keys": []}), reply(200, {"keys": []}))
+        peer.plan(*[reply(200, {"keys": [], "total": 0, "page": 1, "per_page": 100})] * 2)
         with Lantern(base_url=peer.url) as other:
-            other.keys.list()
+            assert list(other.keys.list()) == []
         async with AsyncLantern("lnt_arg", peer.url) as third:
             assert repr(third) == f"AsyncLantern(base_url='{peer.url}')"
-            await third.keys.list()
+            assert [key async for key in third.keys.list()] == []
     keys = [seen.headers["authorization"] for seen in peer.seen]
     assert keys == ["Bearer lnt_env", "Bearer lnt_arg"]
 

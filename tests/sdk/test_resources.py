@@ -31,13 +31,13 @@ async def test_agents(lantern, peer):
     limits = Guardrails(max_cost_per_run=0.5)
     made = await lantern.do("agents", "create", "a", connectors=("gmail",), guardrails=limits)
     await lantern.do("agents", "get", "a")
-    await lantern.do("agents", "update", "a", description=None, status="paused")
+    await lantern.do("agents", "update", "a", description="new", status="paused")
     assert await lantern.do("agents", "delete", "a") is None
     assert sent(peer) == [
         ("POST", "/v1/agents",
          {"name": "a", "connectors": ["gmail"], "guardrails": {"max_cost_per_run": 0.5}}),
         ("GET", "/v1/agents/a", None),
-        ("PATCH", "/v1/agents/a", {"description": None, "status": "paused"}),
+        ("PATCH", "/v1/agents/a", {"description": "new", "status": "paused"}),
         ("DELETE", "/v1/agents/a", None),
     ]  # fmt: skip
     assert made.created_at == datetime(2026, 4, 10, 12, tzinfo=UTC)
@@ -95,12 +95,11 @@ async def test_runs(lantern, peer):
 async def test_keys(lantern, peer):
     key = {"id": "key_1", "name": "ci", "prefix": "lnt_ab", "scopes": ["write"], "agents": ["*"],
            "created_at": "2026-04-12T10:00:00Z", "expires_at": None}  # fmt: skip
-    peer.plan(
-        reply(201, {"key": key, "raw_key": "lnt_abc"}), reply(200, {"keys": [key]}), reply(204)
-    )
+    page = {"keys": [key], "total": 1, "page": 1, "per_page": 100}
+    peer.plan(reply(201, {"key": key, "raw_key": "lnt_abc"}), reply(200, page), reply(204))
     until = datetime(2027, 1, 1, tzinfo=UTC)
     made = await lantern.do("keys", "create", "ci", scopes=["write"], expires_at=until)
-    listed = await lantern.do("keys", "list")
+    listed = await lantern.all("keys", "list")
     await lantern.do("keys", "delete", "key_1")
     body = {"name": "ci", "scopes": ["write"], "expires_at": "2027-01-01T00:00:00Z"}
     assert sent(peer) == [

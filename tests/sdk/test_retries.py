@@ -29,6 +29,9 @@ async def test_a_run_is_sent_again_under_the_same_key(lantern, peer):
     assert keys[0] == keys[1] == keys[2]
     assert len({keys[0], keys[3], keys[4]}) == 3
     assert keys[4] == "mine"
+    for bad in ("", "caf\u00e9", "a\nb"):
+        with pytest.raises(ValueError, match="printable ASCII"):
+            await lantern.do("runs", "create", "a", {}, idempotency_key=bad)
 
 
 @pytest.mark.parametrize(

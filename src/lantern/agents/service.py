@@ -23,7 +23,7 @@ async def create(call: Call, body: AgentCreate, models: Models) -> dict[str, Any
     call.check_agent(body.name)
     if body.name in RESERVED:
         raise BadRequest.field("name", f"'{body.name}' is reserved")
-    models.check(body.model)
+    _check_model(body.model, models)
     values = body.model_dump()
     values["id"] = body.id or ids.new("agent")
     row = await store.insert(call.tx, call.tenant, values)
@@ -54,7 +54,7 @@ async def change(call: Call, name: str, body: AgentChange, models: Models) -> di
         if values.pop(field, current) != current:
             raise BadRequest.field(field, "cannot be changed")
     if "model" in values:
-        models.check(values["model"])
+        _check_model(values["model"], models)
     if "guardrails" in values:
         values["guardrails"] = _merged(row["guardrails"], values["guardrails"])
     if values:
@@ -111,6 +111,11 @@ async def _row(tx: Tx, name: str, *, lock: bool = False) -> Row:
     if row is None:
         raise not_found(name)
     return row
+
+
+def _check_model(name: str, models: Models) -> None:
+    if not models.known(name):
+        models.candidates(name)  # raises UnknownModel, which lists the names
 
 
 def _merged(current: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The one place that knows what time it is: UTC inside, ISO-8601 with `Z` at the edge."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def now() -> datetime:
@@ -41,3 +41,13 @@ def _second(seconds: int) -> str:
         moment = datetime.fromtimestamp(seconds, UTC)
         _cached = (seconds, moment.strftime("%Y-%m-%dT%H:%M:%S"))
     return _cached[1]
+
+
+def from_micros(epoch: int) -> datetime:
+    """The moment that many microseconds after 1970, exactly."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=epoch)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

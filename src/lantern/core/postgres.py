@@ -35,6 +35,7 @@ from lantern.core.postgres_files import (
     take,
     trim_log,
 )
+from lantern.core.postgres_setup import Choices
 
 __all__ = ["PostgresFailed", "Server", "acquire", "find_binaries"]
 
@@ -62,7 +63,7 @@ def acquire(
     """
     with _in_one_line(data_dir):
         files = make_folder(data_dir)
-        cluster = Cluster(files, fsync=fsync, namespaces=_namespaces, binaries=_binaries)
+        cluster = Cluster(files, Choices(fsync, _namespaces, _binaries))
         users = open_lock(files.users)
         try:
             if not take(users, fcntl.LOCK_SH, PATIENCE):

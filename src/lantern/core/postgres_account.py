@@ -57,7 +57,7 @@ class Account:
         """Whether it may run the program, all parents included."""
         try:
             return self.run(program, "--version").returncode == 0
-        except PermissionError:
+        except OSError:
             return False
 
     def own(self, path: Path) -> None:
@@ -66,33 +66,32 @@ class Account:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
-def choose(owner: int, *, namespaces: bool = True) -> Account:
-    """The account for files of the uid `owner`. `namespaces` false leaves user namespaces out."""
+def choose(owner: int, *, new: bool, namespaces: bool = True) -> Account:
+    """The account for a cluster, `new` or not, in a folder of the uid `owner`.
+
+    `namespaces` false leaves user namespaces out.
+    """
     if os.geteuid() != 0:
         # initdb wants a name for its uid; an arbitrary uid in a container has none.
-        prefix = () if _known(os.geteuid()) or not namespaces else _namespace(Account())
-        return Account(prefix=prefix)
-    if owner != 0:
-        gid = pwd.getpwuid(owner).pw_gid if _known(owner) else owner
-        account = Account(owner, gid)
-        if _known(owner) or not namespaces:
-            return account
-        return Account(owner, gid, _namespace(account))
-    prefix = _namespace(Account()) if namespaces else ()
+        masked = new and namespaces and not _known(os.geteuid())
+        return Account(prefix=_namespace() if masked else ())
+    if owner != 0 and (not new or _known(owner)):
+        return Account(owner, pwd.getpwuid(owner).pw_gid if _known(owner) else owner)
+    prefix = _namespace() if namespaces else ()
     if prefix:
         return Account(prefix=prefix)
     nobody = _nobody()
     return Account(nobody.pw_uid, nobody.pw_gid)
 
 
-def _namespace(account: Account) -> tuple[str, ...]:
+def _namespace() -> tuple[str, ...]:
     # The kernel, a container or a policy may forbid it: try it, do not guess.
     unshare = shutil.which("unshare")
     if unshare is None:
         return ()
     uid = str(_nobody().pw_uid)
     prefix = (unshare, "--user", f"--map-user={uid}", f"--map-group={uid}", "--")
-    trial = Account(account.uid, account.gid, prefix).run("/bin/sh", "-c", "id -u")
+    trial = Account(prefix=prefix).run("/bin/sh", "-c", "id -u")
     return prefix if trial.stdout.strip() == uid else ()
 
 

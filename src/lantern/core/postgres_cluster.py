@@ -7,7 +7,6 @@ the server lives, even where process ids say nothing (reused ones, zombies, anot
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -18,15 +17,7 @@ from pathlib import Path
 import psutil
 
 from lantern.core import clock, log
-from lantern.core import postgres_account as accounts
-from lantern.core.postgres_account import Account
-from lantern.core.postgres_binaries import (
-    PostgresFailed,
-    copy_binaries,
-    find_binaries,
-    major_of,
-    make_passage,
-)
+from lantern.core.postgres_binaries import PostgresFailed
 from lantern.core.postgres_files import (
     DATABASE,
     USER,
@@ -34,14 +25,11 @@ from lantern.core.postgres_files import (
     free_port,
     open_lock,
     open_log,
-    read_password,
     read_port,
-    sync_folder,
     take,
     trim_log,
-    write_private,
-    write_settings,
 )
+from lantern.core.postgres_setup import Choices, explain, prepare
 
 _log = log.get(__name__)
 
@@ -52,21 +40,10 @@ _children: list[subprocess.Popen[bytes]] = []
 class Cluster:
     """The server of one data directory. Callers hold the locks that their method names."""
 
-    def __init__(
-        self,
-        files: Files,
-        *,
-        fsync: bool = True,
-        namespaces: bool = True,
-        binaries: Path | None = None,
-        away: Path = Path("/var/lib/lantern"),
-    ) -> None:
+    def __init__(self, files: Files, choices: Choices | None = None) -> None:
         self.files = files
-        self._fsync = fsync
-        self._namespaces = namespaces
-        self._binaries = binaries
-        self._away = away
-        self.abandoned = False
+        self.choices = choices or Choices()
+        self.abandoned = False  # set by another thread to end a wait in `bring_up`
 
     def answers(self) -> bool:
         """Whether it takes connections now: asks as `pg_isready` does, without logging in."""
@@ -159,8 +136,8 @@ class Cluster:
 
     def _start(self, alive: int, deadline: float) -> None:
         began = clock.monotonic()
-        account, binaries = self._prepare()
         files = self.files
+        account, binaries = prepare(files, self.choices)
         port = free_port(files)
         for leftover in files.home.glob(".s.PGSQL.*"):
             leftover.unlink()
@@ -196,7 +173,7 @@ class Cluster:
             "unix_socket_permissions": "0700",
             "cluster_name": self.files.name,
         }
-        if not self._fsync:
+        if not self.choices.fsync:
             settings |= dict.fromkeys(("fsync", "full_page_writes", "synchronous_commit"), "off")
         command = [str(binaries / "postgres"), "-D", str(self.files.data)]
         for name, value in settings.items():
@@ -220,73 +197,6 @@ class Cluster:
                 )
             time.sleep(0.004)
 
-    def _prepare(self) -> tuple[Account, Path]:
-        """The account and programs to start with; makes the cluster at the first start."""
-        files = self.files
-        read_password(files)
-        home = files.home if files.home.exists() else files.folder
-        account = accounts.choose(home.stat().st_uid, namespaces=self._namespaces)
-        self._settle(account)
-        made = files.data / "PG_VERSION"
-        binaries = self._binaries or find_binaries(int(made.read_text()) if made.exists() else None)
-        if not account.runs(binaries / "postgres"):
-            make_passage(self._away)
-            binaries = copy_binaries(binaries, self._away / "binaries")
-        if not made.exists():
-            self._create(account, binaries)
-        write_settings(files.data, int(made.read_text()))
-        return account, binaries
-
-    def _settle(self, account: Account) -> None:
-        """Make the home where the account can reach it."""
-        home = self.files.home
-        if _made_for(account, home):
-            return
-        if self.files.data.exists() or self.files.pointer.exists():
-            raise PostgresFailed(
-                f"The user that Postgres runs as cannot reach {home}: move the data directory to"
-                " where every user may pass through its parents"
-            )
-        shutil.rmtree(home)
-        name = self.files.name.removeprefix("lantern-")
-        home = self._away / f"{name}-{os.urandom(4).hex()}"
-        make_passage(self._away)
-        # The pointer comes first: after a crash in between, the next start goes on from it.
-        write_private(self.files.pointer, f"{home}\n")
-        if not _made_for(account, home):
-            raise PostgresFailed(
-                f"The user that Postgres runs as can reach neither {self.files.folder} nor"
-                f" {home.parent}: choose another --data-dir, or set LANTERN_DATABASE_URL"
-            )
-
-    def _create(self, account: Account, binaries: Path) -> None:
-        """initdb and the database, in a folder that gets its name when it is whole."""
-        making = self.files.home / "new"
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(mode=0o700)
-        account.own(making)
-        write_private(making / "password", read_password(self.files))
-        major = major_of(binaries)
-        command: list[str | Path] = [binaries / "initdb", "-D", making / "data", "-U", USER]
-        command += ["-E", "UTF8", "-A", "scram-sha-256", "--pwfile", making / "password"]
-        command += ["--data-checksums", "--lc-messages=C", "--no-instructions"]
-        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] * (major >= 17)
-        command += ["--no-sync"] * (not self._fsync)
-        # Not every system has C.UTF-8; where it has, pg_trgm knows the letters beyond ASCII.
-        done = account.run(*command, "--locale=C.UTF-8")
-        if done.returncode and "invalid locale" in done.stdout:
-            done = account.run(*command, "--locale=C")
-        if done.returncode:
-            raise explain(done.stdout, self.files)
-        single = [binaries / "postgres", "--single", "-D", making / "data"]
-        single += ["postgres"] if self._fsync else ["-F", "postgres"]
-        done = account.run(*single, text=f"create database {DATABASE}\n")
-        if done.returncode or "ERROR" in done.stdout or "FATAL" in done.stdout:
-            raise explain(done.stdout, self.files)
-        (making / "data").rename(self.files.data)
-        shutil.rmtree(making)
-        sync_folder(self.files.home)
-
     def stop(self) -> None:
         """Fast shutdown; at once if that takes 30 s. Holds `users` alone."""
         handle = open_lock(self.files.alive)
@@ -299,6 +209,8 @@ class Cluster:
                     os.kill(pid, how)
                 if take(handle, fcntl.LOCK_EX, seconds):
                     break
+            else:
+                _log.warning("postgres.still_running", pid=pid)
         finally:
             os.close(handle)
         _reap(pid)
@@ -310,32 +222,3 @@ def _reap(ending: int | None = None) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired, ValueError):
             child.wait(5.0 if child.pid == ending else 0)
             _children.remove(child)
-
-
-def _made_for(account: Account, home: Path) -> bool:
-    if not home.exists():
-        home.mkdir(mode=0o700)
-    if account.uid is not None and home.stat().st_uid != account.uid:
-        # New, or made by root while user namespaces were still allowed.
-        for path in (home, *home.rglob("*")):
-            account.own(path)
-    return account.reaches(home)
-
-
-def explain(output: str, files: Files) -> PostgresFailed:
-    """The server's last words as one line with a remedy; never the password."""
-    if "pre-existing shared memory" in output or "lock file" in output:
-        return PostgresFailed("The old server has not ended yet: try again", again=True)
-    if "Address already in use" in output:
-        return PostgresFailed("The port was taken a moment ago: try again", again=True)
-    lines = [line for line in output.splitlines() if "FATAL" in line or "rror" in line]
-    last = (lines or output.splitlines() or ["no output"])[-1].strip()[:300]
-    if "shared memory" in output and "No space left" in output:
-        return PostgresFailed(f"No shared memory left: enlarge /dev/shm ({last})")
-    if "No space left on device" in output:
-        return PostgresFailed(
-            f"The disk of {files.folder} is full: free some space, or choose another --data-dir"
-        )
-    if "ermission denied" in output:
-        return PostgresFailed(f"Postgres lacks a permission: give its user the file ({last})")
-    return PostgresFailed(f"Postgres did not start: {last}; see {files.log}")

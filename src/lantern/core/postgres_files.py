@@ -120,8 +120,9 @@ class Files:
 
     @property
     def has_socket(self) -> bool:
-        """Whether the path of a socket fits into what the kernel takes."""
-        return len(os.fsencode(self.home / ".s.PGSQL.65535")) < SOCKET_BYTES
+        """Whether the path of a socket fits into what the kernel takes, and libpq reads as one."""
+        path = os.fsencode(self.home / ".s.PGSQL.65535")
+        return len(path) < SOCKET_BYTES and b"," not in path
 
 
 def make_folder(folder: Path) -> Files:

@@ -130,10 +130,10 @@ class _Handling:
             return
         body = await _read(scope, receive, self.settings.server.max_body_bytes)
         self._idempotency(scope)
-        answer = await (
-            self._folded(scope, body) if self.policy.folds else self._transaction(scope, body)
-        )
-        await self._send(answer, send)
+        if self.policy.folds:
+            await self._folded(scope, _replay(body, receive), send)
+            return
+        await self._send(await self._transaction(scope, body), send)
         for action in self.call.after_commit:
             result = action()
             if result is not None:
@@ -144,16 +144,14 @@ class _Handling:
             if name == b"idempotency-key" and scope["method"] == "POST":
                 self.call.idempotency_key = idempotency.check(value.decode("latin-1"))
 
-    async def _folded(self, scope: Scope, body: bytes) -> Answer:
-        """The route's own statement admits; a body it never got to see admits here."""
-        answer = Answer()
+    async def _folded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The route's own statement admits and commits; a body it never got to see admits here."""
         try:
-            await self.app(scope, _replay(body), answer)
+            await self.app(scope, receive, self._with_headers(send))
         except Exception:
             if not self.call.admitted:
                 await self.call.admit()
             raise
-        return answer
 
     async def _transaction(self, scope: Scope, body: bytes) -> Answer:
         # One that lost against another transaction is run again from the start.
@@ -285,13 +283,14 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
             return body
 
 
-def _replay(body: bytes) -> Receive:
+def _replay(body: bytes, then: Receive | None = None) -> Receive:
+    """The body that was read, then what the socket says next."""
     sent = False
 
     async def receive() -> Message:
         nonlocal sent
         if sent:
-            return {"type": "http.disconnect"}
+            return await then() if then else {"type": "http.disconnect"}
         sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 

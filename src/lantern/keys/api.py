@@ -25,9 +25,7 @@ async def create_key(call: Current, body: KeyCreate) -> Any:
 async def list_keys(call: Current, page: Annotated[http.Page, Depends(http.page)]) -> Any:
     """List the keys in force."""
     found, total = await keys.table(call.tx, page.per_page, page.offset)
-    return http.Json(
-        {"keys": found, "total": total, "page": page.page, "per_page": page.per_page}
-    )
+    return http.Json({"keys": found, "total": total, "page": page.page, "per_page": page.per_page})
 
 
 @router.delete("/v1/api-keys/{key_id}", status_code=204)

@@ -75,7 +75,7 @@ def shown(row: Row) -> dict[str, Any]:
 async def _insert(tx: Tx, tenant: int, values: dict[str, Any]) -> tuple[Row, str]:
     raw = ids.secret("lnt")
     own = {"id": ids.new("key"), "hash": key_hash(raw), "prefix": raw[:PREFIX]}
-    defaults = {"plan": None, "limits": {}, "expires_at": None}
+    defaults: dict[str, Any] = {"plan": None, "limits": {}, "expires_at": None}
     return await store.insert(tx, tenant, {**defaults, **values, **own}), raw
 
 

@@ -55,34 +55,49 @@ __all__ = [
 class Models:
     """The models of one process: which there are, who answers, the call itself, what it cost."""
 
-    def __init__(self, table: Sequence[Model], web: Web, environ: Mapping[str, str]) -> None:
-        """`environ`: where keys are read at each call; the table always ends with the builtin."""
+    def __init__(
+        self, table: Sequence[Model], web: Web, environ: Mapping[str, str], pace: float = 0.0
+    ) -> None:
+        """`environ`: where keys are read at each call. `pace`: seconds between the builtin's words.
+
+        A table without a built-in model gets one at its end.
+        """
         if not any(model.protocol == "builtin" for model in table):
             table = [*table, models.BUILTIN]
         self._router = Router(table)
-        self._caller = Caller(web, environ)
+        self._caller = Caller(web, environ, self._note)
+        self._pace = pace
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, web: Web, environ: Mapping[str, str] | None = None
+        cls,
+        settings: Settings,
+        web: Web,
+        environ: Mapping[str, str] | None = None,
+        pace: float = 0.0,
     ) -> Self:
         """The table of `[[models]]`, or of the environment; looks for nothing on the network."""
         environ = os.environ if environ is None else environ
         table = models.configured(settings.models) or models.from_environment(environ)
-        return cls(table, web, environ)
+        return cls(table, web, environ, pace)
 
     @classmethod
     async def open(
-        cls, settings: Settings, web: Web, environ: Mapping[str, str] | None = None
+        cls,
+        settings: Settings,
+        web: Web,
+        environ: Mapping[str, str] | None = None,
+        pace: float = 0.0,
     ) -> Self:
         """As `from_settings`, and without `[[models]]` a local Ollama is looked for as well."""
         environ = os.environ if environ is None else environ
         if settings.models:
-            return cls.from_settings(settings, web, environ)
+            return cls.from_settings(settings, web, environ, pace)
         table = models.from_environment(environ)
         names = {model.name for model in table}
         found = await models.discover(web, environ)
-        return cls([*table, *(model for model in found if model.name not in names)], web, environ)
+        table += [model for model in found if model.name not in names]
+        return cls(table, web, environ, pace)
 
     async def close(self) -> None:
         """Let go of connections that outlived their answer; `Web` closes the rest."""
@@ -114,8 +129,8 @@ class Models:
         later choices by the call itself.
         """
         if model.protocol == "builtin":
-            return builtin.stream(messages, limits or Limits())
-        return self._noted(model, messages, tools, limits or Limits())
+            return builtin.stream(messages, limits or Limits(), self._pace)
+        return self._caller.stream(model, messages, tools, limits or Limits())
 
     def cost(self, model: Model, usage: Usage | None) -> Decimal | None:
         """US dollars; None when the price or the usage is not known."""
@@ -128,3 +143,9 @@ class Models:
     def note_error(self, model: Model, error: ModelError) -> None:
         """The model failed; it rests for a while."""
         self._router.note_error(model, error)
+
+    def _note(self, model: Model, error: ModelError | None) -> None:
+        if error is None:
+            self.note_ok(model)
+        else:
+            self.note_error(model, error)

@@ -6,8 +6,9 @@ that nobody wants the rest.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -34,11 +35,23 @@ _BYTES_PER_TOKEN = 4096  # far above what any provider wraps a token in
 _STREAM_BYTES = 4_000_000
 
 
+Outcome = Callable[[Model, ModelError | None], None]
+
+
+class _Ask(NamedTuple):
+    model: Model
+    messages: Sequence[Message]
+    tools: Sequence[Tool]
+    limits: Limits
+
+
 class Caller:
     """Calls models over HTTP; remembers what their servers do not know."""
 
-    def __init__(self, web: Web, environ: Mapping[str, str]) -> None:
+    def __init__(self, web: Web, environ: Mapping[str, str], outcome: Outcome) -> None:
+        """`outcome` is told of each call that ended, with its error or None."""
         self._web = web
+        self._outcome = outcome
         self._environ = environ
         self._quirks: dict[str, frozenset[str]] = {}
         self._lingering: set[aiohttp.ClientResponse] = set()
@@ -57,67 +70,66 @@ class Caller:
         limits: Limits,
     ) -> AsyncGenerator[Chunk, None]:
         """The answer as it comes; the last chunk carries `done`. Raises ModelError."""
+        ask = _Ask(model, messages, tools, limits)
         wire = _WIRES[model.protocol]
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        first = limits.first_token_timeout or model.first_token_timeout
+        deadline = loop.time() + (limits.first_token_timeout or model.first_token_timeout)
+        answer: _Answer | None = None
         try:
-            async with asyncio.timeout(first):
-                response = await self._open(wire, model, messages, tools, limits)
-        except TimeoutError as error:
-            raise ModelError(model.name, "timeout", "no answer in time") from error
-        idle = limits.idle_timeout or model.idle_timeout
-        watchdog = Watchdog(loop, start + first, idle, response.close)
-        answer = _Answer(response, wire.reader(model.name), watchdog, model, limits)
-        try:
-            while not answer.complete:
-                yield await answer.next()
+            response = await self._open(wire, ask, deadline)
+            idle = limits.idle_timeout or model.idle_timeout
+            watchdog = Watchdog(loop, deadline, idle, response.close)
+            answer = _Answer(response, wire.reader(model.name), watchdog, ask)
+            try:
+                while not answer.complete:
+                    yield await answer.next()
+            finally:
+                watchdog.stop()
+                if answer.complete:
+                    self._outcome(model, None)
+                    self._linger(loop, response)
+                else:
+                    response.close()
         except ModelError as error:
-            error.started = answer.started
+            error.started = answer is not None and answer.started
+            self._outcome(model, error)
             raise
-        finally:
-            watchdog.stop()
-            if answer.complete:
-                self._linger(loop, response)
-            else:
-                response.close()
 
-    async def _open(
-        self,
-        wire: Wire,
-        model: Model,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-        limits: Limits,
-    ) -> aiohttp.ClientResponse:
-        key = read_key(model, self._environ)
-        quirks = self._quirks.get(model.name, frozenset())
-        while True:
-            body = wire.body(model, messages, tools, limits, quirks)
-            response = await self._post(wire, model, key, body, limits)
-            if response.status == 200:
-                self._quirks[model.name] = quirks
-                return response
-            said = await _error_body(response)
-            learnt = wire.adapt(said) if response.status in {400, 422} else None
-            if learnt is None or learnt in quirks:
-                raise failures.from_status(model.name, response.status, response.headers, said)
-            quirks |= {learnt}
+    async def _open(self, wire: Wire, ask: _Ask, deadline: float) -> aiohttp.ClientResponse:
+        """Send the request until it is understood; an answer other than 200 is a ModelError."""
+        name = ask.model.name
+        key = read_key(ask.model, self._environ)
+        quirks = self._quirks.get(name, frozenset())
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    body = wire.body(ask.model, ask.messages, ask.tools, ask.limits, quirks)
+                    response = await self._post(wire, ask, key, body)
+                    if response.status == 200:
+                        self._quirks[name] = quirks
+                        return response
+                    said = await _error_body(response)
+                    learnt = wire.adapt(said) if response.status in {400, 422} else None
+                    if learnt is None or learnt in quirks:
+                        raise failures.from_status(name, response.status, response.headers, said)
+                    quirks |= {learnt}
+        except TimeoutError as error:
+            raise ModelError(name, "timeout", "no answer in time") from error
 
     async def _post(
-        self, wire: Wire, model: Model, key: str | None, body: bytes, limits: Limits
+        self, wire: Wire, ask: _Ask, key: str | None, body: bytes
     ) -> aiohttp.ClientResponse:
         try:
-            route = await self._web.route(_url(wire.url(model.base_url)), trusted=True)
+            route = await self._web.route(_url(wire.url(ask.model.base_url)), trusted=True)
             return await self._web.trusted.post(
                 route.url,
                 data=body,
                 headers={**_STREAM, **wire.headers(key), **route.headers},
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=ask.limits.connect_timeout),
             )
         except (aiohttp.ClientError, OSError, BadRequest) as error:
-            raise failures.from_exception(model.name, error) from error
+            raise failures.from_exception(ask.model.name, error) from error
 
     def _linger(self, loop: asyncio.AbstractEventLoop, response: aiohttp.ClientResponse) -> None:
         # The connection goes back to the pool when the HTTP body ends, which is often the same
@@ -141,17 +153,16 @@ class _Answer:
         response: aiohttp.ClientResponse,
         reader: Reader,
         watchdog: Watchdog,
-        model: Model,
-        limits: Limits,
+        ask: _Ask,
     ) -> None:
         self.complete = False
         self.started = False
         self._response = response
         self._reader = reader
         self._watchdog = watchdog
-        self._model = model.name
+        self._model = ask.model.name
         self._parser = sse.Parser()
-        self._left = _STREAM_BYTES + limits.max_tokens * _BYTES_PER_TOKEN
+        self._left = _STREAM_BYTES + ask.limits.max_tokens * _BYTES_PER_TOKEN
         self._read_any = False
         self._understood = False
 

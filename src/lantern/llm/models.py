@@ -10,6 +10,7 @@ from yarl import URL
 from lantern.core.errors import BadRequest
 from lantern.core.web import Web
 from lantern.llm import anthropic, builtin, openai, prices
+from lantern.llm.router import CAPABILITIES
 from lantern.llm.types import Model, Protocol
 from lantern.settings import ModelSettings
 
@@ -39,12 +40,12 @@ def configured(settings: Iterable[ModelSettings]) -> list[Model]:
     for row in settings:
         if row.name in {model.name for model in models}:
             raise ValueError(f"[[models]] '{row.name}': the name is there twice")
+        if row.name in CAPABILITIES:
+            raise ValueError(f"[[models]] '{row.name}': the name means a choice of models")
         if row.protocol == "builtin":
             models.append(_builtin(row))
             continue
-        models.append(
-            prices.fill(_remote(row), row.input_usd_per_mtok, row.output_usd_per_mtok)
-        )
+        models.append(prices.fill(_remote(row), row.input_usd_per_mtok, row.output_usd_per_mtok))
     return models
 
 

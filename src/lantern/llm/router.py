@@ -32,9 +32,7 @@ class _Rest:
 class Router:
     """Chooses among the models of one process."""
 
-    def __init__(
-        self, table: Sequence[Model], now: Callable[[], float] = clock.monotonic
-    ) -> None:
+    def __init__(self, table: Sequence[Model], now: Callable[[], float] = clock.monotonic) -> None:
         self.table = list(table)
         self._now = now
         self._resting: dict[str, _Rest] = {}

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from ._errors import UnexpectedAnswer
-from ._models import Agent, AgentChanges, AgentFields, ApiKey, ApiKeys, NewApiKey, Page, Run
+from ._models import Agent, AgentChanges, AgentFields, ApiKey, NewApiKey, Page, Run
 
 T = TypeVar("T")
 
@@ -44,7 +44,11 @@ class Call(Generic[T]):
 
 def once(key: str | None = None) -> dict[str, str]:
     """The header that makes a POST safe to repeat; the server keeps the key for 24 h."""
-    return {"Idempotency-Key": key or str(uuid4())}
+    if key is None:
+        key = str(uuid4())
+    elif not (key and key.isascii() and key.isprintable()):
+        raise ValueError("an idempotency key is made of printable ASCII characters")
+    return {"Idempotency-Key": key}
 
 
 def create_agent(name: str, fields: AgentFields) -> Call[Agent]:
@@ -126,9 +130,10 @@ def create_key(
     return Call("POST", "/v1/api-keys", NewApiKey.model_validate, _jsonable(body))
 
 
-def list_keys() -> Call[list[ApiKey]]:
-    """GET /v1/api-keys."""
-    return Call("GET", "/v1/api-keys", lambda body: ApiKeys.model_validate(body).keys)
+def list_keys(page: int, per_page: int) -> Call[Page[ApiKey]]:
+    """GET /v1/api-keys, one page."""
+    params = {"page": page, "per_page": per_page}
+    return Call("GET", "/v1/api-keys", Page[ApiKey].model_validate, params=params)
 
 
 def delete_key(key_id: str) -> Call[None]:

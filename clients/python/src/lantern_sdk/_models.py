@@ -125,6 +125,7 @@ class ApiKey(Model):
     agents: list[str] = []
     created_at: datetime | None = None
     expires_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 class NewApiKey(Model):
@@ -134,16 +135,10 @@ class NewApiKey(Model):
     raw_key: str | None = Field(default=None, repr=False)
 
 
-class ApiKeys(Model):
-    """The answer to a listing of keys."""
-
-    keys: list[ApiKey]
-
-
 class Page(Model, Generic[T]):
     """One page of a listing."""
 
-    items: list[T] = Field(validation_alias=AliasChoices("agents", "runs"))
+    items: list[T] = Field(validation_alias=AliasChoices("agents", "runs", "keys"))
     total: int
     page: int
     per_page: int
@@ -157,8 +152,8 @@ class Page(Model, Generic[T]):
 class AgentFields(TypedDict, total=False):
     """What `agents.create` takes beside the name; what is left out gets the server's default."""
 
-    description: str | None
-    system_prompt: str | None
+    description: str
+    system_prompt: str
     model: str
     connectors: Sequence[str]
     surfaces: Sequence[str]

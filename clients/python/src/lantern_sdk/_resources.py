@@ -17,6 +17,7 @@ class Keys:
     """API keys; needs a key with scope `admin`."""
 
     def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self._send = transport.send
 
     def create(
@@ -30,9 +31,9 @@ class Keys:
         """Make a key; `raw_key` of the answer is shown this once. Never sent twice by itself."""
         return self._send(_calls.create_key(name, scopes, agents, expires_at))
 
-    def list(self) -> "list[ApiKey]":
-        """All keys of the tenant, without their secrets."""
-        return self._send(_calls.list_keys())
+    def list(self, *, per_page: int = 100) -> Iterator[ApiKey]:
+        """All keys in force, without their secrets; pages are fetched as the iteration goes."""
+        return _pages(self._transport, lambda page: _calls.list_keys(page, per_page))
 
     def delete(self, key_id: str) -> None:
         """Revoke a key, at once and everywhere."""

@@ -1,0 +1,118 @@
+"""Everything on one page: the parts of a node, the routes of every capability, the order of layers."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from lantern import __version__
+from lantern.agents import api as agents_api
+from lantern.core import home, http, ids, openapi
+from lantern.core.bus import Bus
+from lantern.core.db import Database
+from lantern.core.nodes import Node, Role
+from lantern.core.web import Web
+from lantern.gate.edge import Edge
+from lantern.gate.limits import Doors
+from lantern.keys import api as keys_api
+from lantern.llm import Models
+from lantern.runs import Engine
+from lantern.runs import alias as runs_alias
+from lantern.runs import api as runs_api
+from lantern.settings import Settings
+
+# Order matters where paths could meet: batches of the other half come before agents by name.
+ROUTERS = (keys_api.router, agents_api.router, runs_api.router, runs_alias.router)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a node is made of."""
+
+    settings: Settings
+    db: Database
+    bus: Bus
+    node: Node
+    models: Models
+    engine: Engine
+
+
+@asynccontextmanager
+async def open_node(
+    settings: Settings, place: home.Home, role: Role = "server"
+) -> AsyncIterator[Parts]:
+    """A working node on a database; on leaving it drains its runs."""
+    async with AsyncExitStack() as stack:
+        db = Database(place.dsn, settings.database)
+        await db.open()
+        stack.push_async_callback(db.close)
+        await home.check(db, place.dsn)
+        web = Web(settings.net)
+        await web.open()
+        stack.push_async_callback(web.close)
+        models = await Models.open(settings, web)
+        stack.push_async_callback(models.close)
+        bus = Bus(db, settings.runs)
+        node = Node(db, settings.nodes, role)
+        node.revive = place.revive
+        engine = Engine(node, bus, models, settings.runs)
+        engine.attach()
+        await node.open()
+        stack.push_async_callback(node.close)
+        await bus.open()
+        stack.push_async_callback(bus.close)
+        stack.push_async_callback(engine.drain, settings.server.drain_seconds)
+        yield Parts(settings, db, bus, node, models, engine)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application; its database is joined when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        place = home.enter(settings)
+        try:
+            async with open_node(settings, place) as parts:
+                for name, part in vars(parts).items():
+                    setattr(app.state, name, part)
+                yield
+        finally:
+            place.leave()
+
+    app = FastAPI(
+        title="Lantern",
+        version=__version__,
+        description="Go-to-market data and durable, streaming agents.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        exception_handlers={RequestValidationError: _refuse, HTTPException: _refuse},
+    )
+    app.state.doors = Doors(settings.limits, settings.server.trusted_proxies)
+    app.get("/healthz", include_in_schema=False)(healthz)
+    for router in ROUTERS:
+        app.router.routes.extend(router.routes)
+    app.add_middleware(Edge, routes=app.router.routes)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    return app
+
+
+async def healthz(request: Request) -> Response:
+    """200 while this node works; 503 while it cannot reach its database."""
+    node: Node = request.app.state.node
+    status = "ok" if node.alive else "suspended"
+    body = {"status": status, "node": node.id, "version": __version__}
+    return http.Json(body, 200 if node.alive else 503)
+
+
+async def _refuse(request: Request, error: Exception) -> Any:
+    """Below `/v1` the edge answers every error; elsewhere there is only this."""
+    if "lantern.call" in request.scope:
+        raise error
+    fact = http.as_fact(error)
+    body = http.error_body(fact, ids.new("req"), flat=False)
+    return http.Json(body, fact.status, headers=fact.headers)

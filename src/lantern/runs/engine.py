@@ -1,0 +1,185 @@
+"""Runs of this process: starts them at once, claims what has nobody, stops what was cancelled."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from lantern.core import events, kinds, log
+from lantern.core.bus import TROUBLE, Bus
+from lantern.core.db import Database, Row
+from lantern.core.errors import LanternError
+from lantern.core.kinds import RunFailed, RunRow
+from lantern.core.nodes import Node
+from lantern.llm import ModelError, Models, NoModel
+from lantern.runs import store
+from lantern.runs.work import Lost, Working
+from lantern.settings import RunSettings
+
+_log = log.get(__name__)
+
+
+class Engine:
+    """Executes runs of every registered kind, at most `max_active` at once."""
+
+    def __init__(self, node: Node, bus: Bus, models: Models, settings: RunSettings) -> None:
+        self.node = node
+        self.db: Database = node.db
+        self.bus = bus
+        self.settings = settings
+        self.parts: dict[type[Any], Any] = {Models: models, Database: self.db}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, str] = {}  # run id -> why its task was cancelled
+        self._draining = False
+
+    def attach(self) -> None:
+        """Hook into the node's loop and the bus."""
+        self.bus.node = self.node.id
+        self.node.each_second += [self._claim, self._check]
+        self.node.on_suspend.append(self._suspend)
+        self.node.before_return.append(self._rescue)
+        self.bus.on_notice["queued"] = lambda _rest: self.node.wake()
+        self.bus.on_notice["cancel"] = self.stop_cancelled
+
+    @property
+    def room(self) -> int:
+        """How many more runs this process takes."""
+        if self._draining or not self.node.alive:
+            return 0
+        return max(0, self.settings.max_active - len(self._tasks))
+
+    @property
+    def active(self) -> int:
+        """Runs at work here."""
+        return len(self._tasks)
+
+    def start(self, run: RunRow, opening: events.Item | None = None) -> None:
+        """Work on a run that this node owns. `opening`: its first event, durable already."""
+        work = Working(run, self.db, self.bus, self.parts)
+        if opening is not None:
+            work.open_with(opening)
+        task = asyncio.create_task(self._execute(work), name=run.id)
+        self._tasks[run.id] = task
+        task.add_done_callback(lambda _task: self._tasks.pop(run.id, None))
+
+    def stop_cancelled(self, run_id: str) -> None:
+        """Abort the model call of a cancelled run, if it is here."""
+        self._stop(run_id, "cancelled")
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, let runs end for a while, hand the rest on."""
+        self._draining = True
+        if self._tasks and seconds > 0:
+            await asyncio.wait(list(self._tasks.values()), timeout=seconds)
+        await self._suspend()
+
+    def _stop(self, run_id: str, why: str) -> None:
+        task = self._tasks.get(run_id)
+        if task and run_id not in self._stops:
+            self._stops[run_id] = why
+            task.cancel()
+
+    # ---------------------------------------------------------------- node loop
+    async def _claim(self) -> None:
+        """Take runs that have nobody."""
+        if not self.room:
+            return
+        rows = await self.db.all(
+            "select * from claim_runs(%s, %s, %s, %s)",
+            (self.node.id, self.node.dead_after, list(self._tasks), min(self.room, 100)),
+        )
+        for row in rows:
+            if row["attempt"] > 1:
+                _log.info("run.taken_over", run_id=row["id"], attempt=row["attempt"])
+            self._begin(row)
+
+    def _begin(self, row: Row) -> None:
+        run = RunRow(
+            id=row["id"],
+            tenant=row["tenant_id"],
+            kind=row["kind"],
+            agent_id=row["agent_id"],
+            agent_name=row["agent_name"],
+            input=orjson.loads(row["input"]),
+            attempt=row["attempt"],
+        )
+        if row["status"] == "cancelled":
+            self._stops[run.id] = "cancelled"  # its owner died before the last event
+        self.start(run)
+
+    async def _check(self) -> None:
+        """Find runs that were cancelled or taken over while their notice was lost."""
+        held = list(self._tasks)
+        if not held:
+            return
+        for row in await self.db.all("select * from lost_runs(%s, %s)", (self.node.id, held)):
+            cancelled = row["mine"] and row["status"] == "cancelled"
+            self._stop(row["id"], "cancelled" if cancelled else "lost")
+
+    async def _suspend(self) -> None:
+        """This node may be taken for dead: stop all work, write nothing more under this id."""
+        tasks = list(self._tasks.items())
+        for run_id, _task in tasks:
+            self._stop(run_id, "lost")
+        await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
+
+    async def _rescue(self) -> None:
+        """The database is back: keep the tokens that were shown, while the runs are still ours."""
+        with suppress(*TROUBLE):
+            await self.bus.flush()
+
+    # ---------------------------------------------------------------- one run
+    async def _execute(self, work: Working) -> None:
+        run = work.run
+        try:
+            if self._stops.get(run.id) == "cancelled":
+                raise Lost
+            await self._attempt(work)
+        except asyncio.CancelledError:
+            await self._stopped(work, self._stops.get(run.id, "lost"))
+        except Lost:
+            await self._stopped(work, await self._why_lost(run))
+        except Exception:
+            _log.exception("run.broken", run_id=run.id)
+            work.live.lose()
+        finally:
+            self._stops.pop(run.id, None)
+
+    async def _attempt(self, work: Working) -> None:
+        """Run the kind and write how it ended."""
+        run = work.run
+        try:
+            if run.attempt > 1:
+                async with self.db.transaction(run.tenant) as tx:
+                    work.done = await store.finished_steps(tx, run.id)
+            async with asyncio.timeout(self.settings.max_seconds):
+                output = await kinds.get(run.kind).execute(work)
+        except RunFailed as error:
+            await work.fail(error.code, error.message)
+        except (ModelError, NoModel) as error:
+            await work.fail(
+                "no_model" if isinstance(error, NoModel) else "model_error", error.message
+            )
+        except TimeoutError:
+            await work.fail("timeout", f"The run took over {self.settings.max_seconds} s")
+        except LanternError as error:
+            await work.fail("internal_error", error.message)
+        else:
+            await work.complete(output)
+
+    async def _why_lost(self, run: RunRow) -> str:
+        if known := self._stops.get(run.id):
+            return known
+        with suppress(*TROUBLE):
+            rows = await self.db.all("select * from lost_runs(%s, %s)", (self.node.id, [run.id]))
+            if rows and rows[0]["mine"] and rows[0]["status"] == "cancelled":
+                return "cancelled"
+        return "lost"
+
+    async def _stopped(self, work: Working, why: str) -> None:
+        if why == "cancelled":
+            with suppress(Lost):
+                await work.cancelled()
+                return
+        work.live.lose()

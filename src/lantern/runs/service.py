@@ -1,0 +1,239 @@
+"""Rules of runs: starting, reading, cancelling."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from lantern import agents
+from lantern.core import clock, events, ids, kinds
+from lantern.core.db import Row, Tx
+from lantern.core.errors import BadRequest, Conflict, LanternError, NotFound
+from lantern.core.kinds import RunRow
+from lantern.gate import audit, idempotency
+from lantern.gate.auth import Call, key_hash
+from lantern.runs import store
+from lantern.runs.models import RunCreate
+
+RUN_ID = re.compile(r"run_[0-9a-z]{4,64}")
+TICKET_SECONDS = 60
+EVENTS_PAGE = 500
+
+
+async def start(
+    call: Call, agent: str, body: RunCreate, launch: "Launch"
+) -> tuple[dict[str, Any], bool]:
+    """Admit, insert, start: one statement, then the run begins in this process.
+
+    Returns the run and whether it is a replay of an idempotency key.
+    """
+    run_id = ids.new("run")
+    text = _json("input", body.input)
+    labels = _json("labels", body.labels)
+    key = body.idempotency_key or call.idempotency_key
+    if body.idempotency_key and call.idempotency_key not in (None, key):
+        raise BadRequest.field("idempotency_key", "differs from the Idempotency-Key header")
+    step = kinds.get("agent").first_step(body.input)
+    opening = events.event("step.start", step=step)
+    call.door.agent = agent
+    row = await store.start(
+        call.db,
+        {
+            "hash": call.key,
+            "door": call.door.json(),
+            "run": run_id,
+            "node": launch.node if launch.room else None,
+            "input": text,
+            "labels": labels,
+            "key": key,
+            "body_hash": _fingerprint(agent, text, labels) if key else None,
+            "step": step if launch.room else None,
+            "event": events.pack([opening]),
+        },
+    )
+    call.let_in(row)
+    if refused := _refusal(agent, row):
+        raise refused
+    replay = row["outcome"] == "replay"
+    if launch.room and not replay:
+        run = RunRow(run_id, call.tenant, "agent", row["agent"]["id"], agent, body.input, 1)
+        run.agent = row["agent"]
+        launch.begin(run, opening)
+    made = {"run_id": row["run_id"], "agent": agent, "status": row["status"]}
+    return {**made, "created_at": clock.iso(row["created_at"]), "id": row["run_id"]}, replay
+
+
+class Launch:
+    """Where a new run begins: this process, or (without room) whichever has some."""
+
+    def __init__(self, node: str, room: bool, begin: Callable[[RunRow, events.Item], None]) -> None:
+        self.node = node
+        self.room = room
+        self.begin = begin
+
+
+async def start_as_operator(tx: Tx, tenant: int, agent: str, run_input: dict[str, Any]) -> str:
+    """Queue a run from the command line; raises what the API would answer."""
+    found = await agents.get(tx, agent)
+    row = await agents.of_run(tx, found["id"])
+    if row["status"] == "paused" or row["refuses"]:
+        verdict = "paused" if row["status"] == "paused" else "refuses"
+        raise agents.refusal(agent, verdict, row["refuses"])
+    _json("input", run_input)
+    run_id = await kinds.start(tx, tenant, "agent", run_input, agent=(found["id"], agent))
+    await audit.record_command(tx, tenant, "run.create", "run", run_id)
+    return run_id
+
+
+async def fetch(tx: Tx, run_id: str, covers: Callable[[str | None], bool]) -> dict[str, Any]:
+    """A whole run, or NotFound."""
+    row = await visible(tx, run_id, covers)
+    steps = [_step(step) for step in await store.steps(tx, run_id)]
+    if row["step"] and row["status"] in ("running", "paused"):
+        started = clock.iso(row["step_started_at"])
+        steps.append({"name": row["step"], "status": "running", "started_at": started})
+    own = {name: row[name] for name in ("input", "output", "error")}
+    return {**line(row), "steps": steps, **own}
+
+
+async def visible(tx: Tx, run_id: str, covers: Callable[[str | None], bool]) -> Row:
+    """The run's row; NotFound also for a run of an agent outside the key's list."""
+    row = await store.fetch(tx, run_id) if RUN_ID.fullmatch(run_id) else None
+    if row is None or not covers(row["agent_name"]):
+        raise not_found(run_id)
+    return row
+
+
+async def table(
+    call: Call, agent: str, status: str | None, limit: int, offset: int
+) -> tuple[list[dict[str, Any]], int]:
+    """A page of an agent's runs."""
+    found = await agents.get(call.tx, agent)
+    rows, total = await store.page_of_agent(call.tx, found["id"], status, limit, offset)
+    return [line(row) for row in rows], total
+
+
+async def table_after(
+    call: Call, agent: str | None, status: str | None, token: str | None, limit: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of all runs the key covers, and the token of the next page."""
+    covered = None if call.agents == ["*"] else call.agents
+    wanted = {"agent": agent, "status": status, "agents": covered}
+    rows = await store.page_after(call.tx, wanted, _position(token), limit + 1)
+    token = _token(rows[limit - 1]) if len(rows) > limit else None
+    return [line(row) for row in rows[:limit]], token
+
+
+async def cancel(
+    tx: Tx, run_id: str, reason: str | None, covers: Callable[[str | None], bool]
+) -> None:
+    """Cancel a run. Cancelled already: fine. Completed or failed: Conflict."""
+    before = await visible(tx, run_id, covers)
+    row = await store.cancel(tx, run_id, reason)
+    if row is None:
+        now = await visible(tx, run_id, covers)
+        if now["status"] != "cancelled":
+            raise Conflict(f"Run '{run_id}' is {now['status']}")
+    elif row["owner"] is None:
+        event = events.pack([events.event("run.cancelled", run_id=run_id)])
+        await store.close_unowned(tx, before["tenant_id"], run_id, event)
+
+
+async def ticket(call: Call, run_id: str) -> dict[str, str]:
+    """A ticket for a client that cannot send headers."""
+    await visible(call.tx, run_id, call.covers)
+    raw = ids.secret("tick")
+    expires_at = clock.now() + timedelta(seconds=TICKET_SECONDS)
+    await store.add_ticket(call.tx, (key_hash(raw), call.tenant, run_id, call.key_id, expires_at))
+    return {"ticket": raw, "expires_at": clock.iso(expires_at)}
+
+
+async def stored_events(call: Call, run_id: str, after: int) -> tuple[list[dict[str, Any]], int]:
+    """Stored events behind a seq, and the seq to go on from."""
+    await visible(call.tx, run_id, call.covers)
+    found: list[dict[str, Any]] = []
+    for row in await store.events_after(call.tx, run_id, after, EVENTS_PAGE):
+        for seq, item in enumerate(events.unpack(row["data"]), row["seq_from"]):
+            if seq > after:
+                found.append(events.as_object(run_id, seq, item))
+    return found, found[-1]["seq"] if found else after
+
+
+def line(row: Row) -> dict[str, Any]:
+    """A run in a list."""
+    times = {k: _iso(row[k]) for k in ("created_at", "started_at", "finished_at")}
+    return {
+        "run_id": row["id"],
+        "id": row["id"],
+        "agent": row["agent_name"],
+        "agent_id": row["agent_id"],
+        "tenant_id": str(row["tenant_id"]),
+        "status": row["status"],
+        "labels": row["labels"],
+        "cost_usd": _usd(row["cost_usd"]),
+        "tokens_in": row["tokens_in"],
+        "tokens_out": row["tokens_out"],
+        **times,
+    }
+
+
+def not_found(run_id: str) -> NotFound:
+    """No such run, or none that the key covers."""
+    return NotFound(f"Run '{run_id}' not found")
+
+
+def _refusal(agent: str, row: Row) -> LanternError | None:
+    if row["outcome"] in ("ok", "replay"):
+        return None
+    if row["outcome"] == "key_reused":
+        return Conflict("This idempotency key was used with another request")
+    return agents.refusal(agent, row["outcome"], (row["agent"] or {}).get("refuses"))
+
+
+def _step(row: Row) -> dict[str, Any]:
+    step = {
+        "name": row["name"],
+        "status": row["status"],
+        "started_at": clock.iso(row["started_at"]),
+        "duration_ms": row["duration_ms"],
+        "model_used": row["model_used"],
+        "why": row["why"],
+        "tokens": {"input": row["tokens_in"] or 0, "output": row["tokens_out"] or 0},
+        "cost_usd": _usd(row["cost_usd"]),
+    }
+    return {**step, "error": row["error"]} if row["error"] else step
+
+
+def _usd(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return clock.iso(moment) if moment else None
+
+
+def _json(field: str, value: Any) -> str:
+    # What JSON on the wire may hold and UTF-8 or 64 bits may not: lone surrogates, huge numbers.
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:
+        raise BadRequest.field(field, str(error)) from None
+
+
+def _fingerprint(agent: str, text: str, labels: str) -> bytes:
+    return idempotency.fingerprint(agent.encode(), text.encode(), labels.encode())
+
+
+def _token(row: Row) -> str:
+    return f"{clock.to_micros(row['created_at'])}.{row['id']}"
+
+
+def _position(token: str | None) -> tuple[datetime, str] | None:
+    if not token:
+        return None
+    micros, _, run_id = token.partition(".")
+    if not micros.isdigit() or len(micros) > 16 or not RUN_ID.fullmatch(run_id):
+        raise BadRequest.field("pageToken", "not a token of this list")
+    return clock.from_micros(int(micros)), run_id

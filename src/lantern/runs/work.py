@@ -1,0 +1,193 @@
+"""A run at work in this process: its steps, each finished once, and the events they make."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from lantern.core import clock, events, kinds
+from lantern.core.bus import Bus
+from lantern.core.db import ConnectionLost, Database
+from lantern.core.errors import Unavailable
+from lantern.core.events import Item
+from lantern.core.kinds import Body, Part, RunFailed, RunRow, StepResult
+from lantern.core.live import Live
+
+
+class Lost(Exception):
+    """The run is no longer this node's to work on: cancelled, or taken over."""
+
+
+class Working:
+    """Implements `kinds.Work` and `kinds.Step`.
+
+    A finished step waits for its commit until the next one begins or the run ends, so that both
+    go in one statement.
+    """
+
+    def __init__(self, run: RunRow, db: Database, bus: Bus, parts: Mapping[type[Any], Any]) -> None:
+        self.run = run
+        self.db = db
+        self.bus = bus
+        self.live: Live = bus.begin(run.id, run.tenant, run.agent_name, run.attempt)
+        self.done: dict[int, StepResult] = {}  # finished before this attempt
+        self.max_steps = 1000
+        self._parts = parts
+        self._n = 0
+        self._name: str | None = None  # the step at work
+        self._text: list[str] = []
+        self._started_at = clock.now()
+        self._clock = clock.monotonic()
+        self._finished: dict[str, Any] | None = None
+        self._announced: str | None = None  # a step whose start is already in the database
+        self._fresh = True  # nothing of this attempt has been written
+        self._tries = 1
+
+    def open_with(self, opening: Item) -> None:
+        """The start of the first step went into the database together with the run."""
+        if isinstance(opening, dict):
+            self._announced = opening["step"]
+        self.live.publish([opening])
+
+    # ---------------------------------------------------------------- kinds.Work
+    def part(self, kind: type[Part]) -> Part:
+        """A part of this process by its type."""
+        part: Part = self._parts[kind]
+        return part
+
+    async def step(self, name: str, body: Body) -> StepResult:
+        """Run a named step once."""
+        n, self._n = self._n, self._n + 1
+        if n in self.done:
+            return self.done[n]
+        if n >= self.max_steps:
+            raise RunFailed("step_limit_exceeded", f"The run has more than {self.max_steps} steps")
+        await self._begin(name)
+        result = await body(self)
+        self._finished = {**self._record(n, "completed"), **_fields(result)}
+        self._name = None
+        return result
+
+    # ---------------------------------------------------------------- kinds.Step
+    def tokens(self, deltas: list[str]) -> None:
+        """Show text as it comes."""
+        self._text += deltas
+        self.bus.tokens(self.live, deltas)
+
+    async def restart(self) -> None:
+        """The text shown so far in this step is void."""
+        self._tries += 1
+        self._text.clear()
+        item = events.event("step.restart", step=self._name, attempt=self._tries)
+        await self._commit([item], following=self._name)
+
+    # ---------------------------------------------------------------- the end
+    async def complete(self, output: dict[str, Any]) -> None:
+        """The run succeeded."""
+        items = [*self._closing(), events.event("run.complete", run_id=self.run.id)]
+        final = {"status": "completed", "output": orjson.dumps(output).decode()}
+        await self._commit(items, final=final)
+
+    async def fail(self, code: str, message: str) -> None:
+        """The run failed; what was written so far stays in its step."""
+        items = self._closing()
+        if self._name is not None:
+            items.append(events.event("step.failed", step=self._name, error=message))
+            self._finished = {**self._record(self._n - 1, "failed"), "error": message}
+        error = {"code": code, "message": message, "step": self._name}
+        items.append(events.event("run.failed", run_id=self.run.id, error=error))
+        await self._commit(items, final={"status": "failed", "error": error})
+
+    async def cancelled(self) -> None:
+        """Somebody cancelled the run: write its last event."""
+        items = self._closing()
+        if self._name is not None:
+            self._finished = self._record(self._n - 1, "cancelled")
+        items.append(events.event("run.cancelled", run_id=self.run.id))
+        await self._commit(items, final={"status": "cancelled"}, expect="cancelled")
+
+    # ---------------------------------------------------------------- inside
+    async def _begin(self, name: str) -> None:
+        items = self._closing()
+        self._name, self._tries = name, 1
+        self._text.clear()
+        self._started_at, self._clock = clock.now(), clock.monotonic()
+        if self._announced == name:
+            self._announced, self._fresh = None, False
+            return
+        if self._fresh and self.run.attempt > 1:
+            items.append(events.event("step.restart", step=name, attempt=self.run.attempt))
+        else:
+            items.append(events.event("step.start", step=name))
+        await self._commit(items, following=name)
+
+    def _closing(self) -> list[Item]:
+        """The event of a finished step that is not committed yet."""
+        if self._finished is None or self._finished["status"] != "completed":
+            return []
+        name, took = self._finished["name"], self._finished["duration_ms"]
+        return [events.event("step.complete", step=name, duration_ms=took)]
+
+    def _record(self, n: int, status: str) -> dict[str, Any]:
+        return {
+            "n": n,
+            "name": self._name,
+            "status": status,
+            "duration_ms": round((clock.monotonic() - self._clock) * 1000),
+            "output": "".join(self._text),
+            "started_at": clock.iso(self._started_at),
+        }
+
+    async def _commit(
+        self,
+        items: list[Item],
+        *,
+        following: str | None = None,
+        final: dict[str, Any] | None = None,
+        expect: str = "running",
+    ) -> None:
+        """Make a finished step and its events durable, then show the events. Raises Lost."""
+        epoch = self.db.epoch
+        await self.bus.settle(self.live)
+        row = self.live.draft(items)
+        step = orjson.dumps(self._finished, default=str).decode() if self._finished else None
+        end = orjson.dumps(final).decode() if final else None
+        given = (
+            *(self.run.tenant, self.run.id, self.bus.node, self.run.attempt, expect),
+            *(step, following, end, *row, self.bus.tell_others),
+        )
+        if not await self._insist(given):
+            raise Lost
+        if self.db.epoch != epoch:
+            await self.bus.flush()  # rows of this step died with the server: write them again
+        self._finished, self._fresh = None, False
+        self.live.publish(items)
+
+    async def _insist(self, given: tuple[Any, ...]) -> bool:
+        """Try until the database answers; a node that cannot reach it is suspended meanwhile."""
+        while True:
+            try:
+                answer = await self.db.one(
+                    "select commit_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s::jsonb,"
+                    " %s, %s, %s, %s) as mine",
+                    given,
+                )
+                return bool(answer and answer["mine"])
+            except (ConnectionLost, Unavailable):
+                await asyncio.sleep(0.1)
+
+
+def _fields(result: StepResult) -> dict[str, Any]:
+    return {
+        "output": result.output,
+        "model_used": result.model_used,
+        "why": result.why,
+        "notes": result.notes or None,
+        "tokens_in": result.tokens_in,
+        "tokens_out": result.tokens_out,
+        "cost_usd": result.cost_usd,
+    }
+
+
+_check: type[kinds.Work] = Working  # mypy: the promise above holds
