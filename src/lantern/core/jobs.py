@@ -238,8 +238,7 @@ async def _attempts(name: str, db: Database, args: dict[str, Any]) -> None:
     job = _jobs[name]
     for attempt in range(1, job.attempts + 1):
         try:
-            await job.run(db, **args)
-            return
+            return await job.run(db, **args)
         except Exception as error:
             final = isinstance(error, LanternError) and error.status < 500
             last = final or attempt == job.attempts
@@ -247,3 +246,4 @@ async def _attempts(name: str, db: Database, args: dict[str, Any]) -> None:
             if last:
                 raise
         await asyncio.sleep(job.pause * 4 ** (attempt - 1))
+    raise AssertionError("unreachable")

@@ -5,6 +5,7 @@ rest of the server. What it is used for: queueing, retries of dead nodes' work, 
 used: its schedules, events, streams and steps.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import metadata
@@ -103,8 +104,9 @@ def _launch(dsn: str, node_id: str, names: set[str]) -> None:
 
 def _body(name: str) -> Callable[..., Any]:
     async def body(**args: Any) -> None:
-        if _deliver is not None:
-            await _deliver(name, args)
+        if _deliver is None:
+            raise asyncio.CancelledError  # not done, so it stays pending
+        await _deliver(name, args)
 
     return body
 
@@ -129,8 +131,10 @@ def destroy(drain_seconds: int) -> None:
     global _deliver
     from dbos import DBOS
 
-    DBOS.destroy(workflow_completion_timeout_sec=drain_seconds)
-    _deliver = None
+    try:
+        DBOS.destroy(workflow_completion_timeout_sec=drain_seconds)
+    finally:
+        _deliver = None
 
 
 def connect(dsn: str) -> psycopg.Connection[Any]:

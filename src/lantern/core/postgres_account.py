@@ -34,8 +34,13 @@ class Account:
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
         return options
 
-    def run(self, *argv: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, `text` on its standard input; output and errors come joined."""
+    def run(
+        self, *argv: str | Path, text: str = "", keep: tuple[int, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, `text` on its standard input; output and errors come joined.
+
+        `keep` are handles that it inherits.
+        """
         return subprocess.run(
             [*self.prefix, *argv],
             check=False,
@@ -45,6 +50,7 @@ class Account:
             encoding="utf-8",
             errors="replace",
             umask=0o077,
+            pass_fds=keep,
             **self.options(),
         )
 

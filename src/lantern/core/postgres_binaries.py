@@ -74,16 +74,18 @@ def copy_binaries(folder: Path, target: Path) -> Path:
     program = (folder / "postgres").stat()
     identity = f"{folder}\0{program.st_mtime_ns}\0{program.st_size}"
     done = target / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    prefix, package = folder.parent, folder.parent.parent
+    program_folder = Path(package.name, prefix.name, folder.name)
     if done.is_dir():
-        return done / "bin"
+        return done / program_folder
     making = target / f"{done.name}.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
     make_passage(target)
-    (making / "bin").mkdir(parents=True)
-    for name in PROGRAMS:
-        shutil.copy2(folder / name, making / "bin" / name)
-    for name in ("lib", "share"):
-        shutil.copytree(folder.parent / name, making / name, symlinks=True)
+    for name in (folder.name, "lib", "share"):
+        shutil.copytree(prefix / name, making / package.name / prefix.name / name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")  # where a repaired wheel keeps them
+    if libraries.is_dir():
+        shutil.copytree(libraries, making / libraries.name, symlinks=True)
     # The copy holds public programs and nothing else; whoever runs them must be able to read them.
     for path in (making, *making.rglob("*")):
         if not path.is_symlink():
@@ -94,7 +96,7 @@ def copy_binaries(folder: Path, target: Path) -> Path:
         shutil.rmtree(making, ignore_errors=True)
         if not done.is_dir():
             raise
-    return done / "bin"
+    return done / program_folder
 
 
 def make_passage(folder: Path) -> None:

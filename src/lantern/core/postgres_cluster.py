@@ -137,12 +137,13 @@ class Cluster:
     def _start(self, alive: int, deadline: float) -> None:
         began = clock.monotonic()
         files = self.files
-        account, binaries = prepare(files, self.choices)
+        account, binaries = prepare(files, self.choices, alive)
         port = free_port(files)
         for leftover in files.home.glob(".s.PGSQL.*"):
             leftover.unlink()
         if files.has_socket:
             files.link.symlink_to(f".s.PGSQL.{port}")
+            account.own(files.link)
         trim_log(files.log)
         log_file = open_log(files.log)
         try:
@@ -211,9 +212,11 @@ class Cluster:
                     break
             else:
                 _log.warning("postgres.still_running", pid=pid)
+                return
         finally:
             os.close(handle)
         _reap(pid)
+        self.files.link.unlink(missing_ok=True)
 
 
 def _reap(ending: int | None = None) -> None:

@@ -49,8 +49,11 @@ class Choices:
     away: Path = Path("/var/lib/lantern")
 
 
-def prepare(files: Files, choices: Choices) -> tuple[Account, Path]:
-    """The account and the programs to start with; makes the cluster at the first start."""
+def prepare(files: Files, choices: Choices, alive: int) -> tuple[Account, Path]:
+    """The account and the programs to start with; makes the cluster at the first start.
+
+    `alive` is the held lock: should this process be killed, initdb holds it to its own end.
+    """
     read_password(files)
     new = not files.home.exists()
     owner = (files.folder if new else files.home).stat().st_uid
@@ -60,7 +63,7 @@ def prepare(files: Files, choices: Choices) -> tuple[Account, Path]:
     binaries = choices.binaries or find_binaries(_number(version))
     binaries = _runnable(binaries, account, choices.away)
     if _number(version) is None:
-        _create(files, account, binaries, fsync=choices.fsync)
+        _create(files, account, binaries, alive, fsync=choices.fsync)
     write_settings(files.data, _number(version) or 0)
     return account, binaries
 
@@ -127,10 +130,11 @@ def _made_for(account: Account, home: Path) -> bool:
     return account.reaches(home)
 
 
-def _create(files: Files, account: Account, binaries: Path, *, fsync: bool) -> None:
+def _create(files: Files, account: Account, binaries: Path, alive: int, *, fsync: bool) -> None:
     """initdb and the database, in a folder that gets its name when it is whole."""
     making = files.home / "new"
-    shutil.rmtree(making, ignore_errors=True)
+    if making.exists():
+        shutil.rmtree(making)
     making.mkdir(mode=0o700)
     account.own(making)
     write_private(making / "password", read_password(files))
@@ -143,14 +147,14 @@ def _create(files: Files, account: Account, binaries: Path, *, fsync: bool) -> N
     if not fsync:
         command.append("--no-sync")
     # Not every system has C.UTF-8; where it has, pg_trgm knows the letters beyond ASCII.
-    done = account.run(*command, "--locale=C.UTF-8")
+    done = account.run(*command, "--locale=C.UTF-8", keep=(alive,))
     if done.returncode and "invalid locale" in done.stdout:
-        done = account.run(*command, "--locale=C")
+        done = account.run(*command, "--locale=C", keep=(alive,))
     if done.returncode:
         raise explain(done.stdout, files)
     single: list[str | Path] = [binaries / "postgres", "--single", "-D", data]
     single += ["postgres"] if fsync else ["-F", "postgres"]
-    done = account.run(*single, text=f"create database {DATABASE}\n")
+    done = account.run(*single, text=f"create database {DATABASE}\n", keep=(alive,))
     if done.returncode or re.search("ERROR|FATAL", done.stdout):
         raise explain(done.stdout, files)
     data.rename(files.data)

