@@ -281,7 +281,9 @@ async def test_examples_run(page, server, tmp_path):
     env = os.environ | {
         "LANTERN_URL": server.url,
         "LANTERN_KEY": server.key,
-        "LANTERN_DATA_DIR": str(server.data_dir),
+        "LANTERN_BASE_URL": server.url,  # as the client library reads them
+        "LANTERN_API_KEY": server.key,
+        "LANTERN_DATABASE_URL": server.app.settings.database_url,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     for example in examples(page):

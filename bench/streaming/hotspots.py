@@ -7,7 +7,7 @@ import subprocess
 
 import peers
 
-RATE = 200  # samples a second
+RATE = 100  # samples a second; each one stops the server for a moment
 TOP = 15
 
 

@@ -126,6 +126,9 @@ class ModelSettings(Group):
     abilities: list[str] = Field(default_factory=list, description="Such as `tools`, `json`.")
     first_token_timeout: float = Field(20.0, gt=0, description="Seconds of silence before text.")
     idle_timeout: float = Field(60.0, gt=0, description="Seconds of silence between two tokens.")
+    pace_ms: float = Field(
+        0.0, ge=0, le=10_000, description="`builtin` alone: pause between two words, to watch it."
+    )
 
 
 class RetentionSettings(Group):

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,6 +29,10 @@ Answer = Callable[["Handler", Seen], None]
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.peer.connections.append(self.connection)  # type: ignore[attr-defined]
 
     def answer(self) -> None:
         peer: Peer = self.server.peer  # type: ignore[attr-defined]
@@ -75,6 +80,7 @@ class Peer:
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.planned: deque[Answer] = deque()
+        self.connections: list[socket.socket] = []
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.peer = self  # type: ignore[attr-defined]
         self._thread = threading.Thread(
@@ -92,6 +98,11 @@ class Peer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
+        for (
+            connection
+        ) in self.connections:  # a client that a failed test left open must not hold us
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._server.server_close()
 
 

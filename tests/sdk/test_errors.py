@@ -5,7 +5,7 @@ import pickle
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lantern_sdk
@@ -112,6 +112,7 @@ def test_a_proxy_s_page_is_an_error_too():
     assert (wrong.code, wrong.message) == ("upstream_error", "HTTP 502 Bad Gateway")
 
 
+@settings(deadline=None)
 @given(JSON, st.sampled_from(sorted(CLASSES)))
 def test_no_body_breaks_the_reader(body, status):
     wrong = error(status, content=json.dumps(body))

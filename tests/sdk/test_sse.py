@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lantern_sdk._sse import Decoder, Message
@@ -24,6 +24,7 @@ def decode(wire: bytes, cuts: list[int]) -> list[Message]:
     return [message for start, end in pairwise(places) for message in decoder.feed(wire[start:end])]
 
 
+@settings(deadline=None)
 @given(MESSAGES, ENDS, CUTS, st.booleans())
 def test_what_was_written_is_read_wherever_it_is_cut(messages, end, cuts, marked):
     text = "\ufeff" if marked else ""
@@ -35,6 +36,7 @@ def test_what_was_written_is_read_wherever_it_is_cut(messages, end, cuts, marked
     assert decode(text.encode(), cuts) == expected
 
 
+@settings(deadline=None)
 @given(st.binary() | LIKELY, CUTS)
 def test_any_bytes_read_the_same_whole_and_in_pieces(wire, cuts):
     assert decode(wire, cuts) == decode(wire, [])

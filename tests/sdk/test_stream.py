@@ -5,7 +5,7 @@ import json
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lantern_sdk
@@ -190,6 +190,7 @@ async def test_leaving_early_closes_the_connection_async(peer):
 # --- the follower alone: every place to cut, and time -----------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(WIRE))), st.integers(1, 50))
 def test_the_transcript_is_whole_wherever_it_is_cut(cuts, piece):
     follower = Follower("run_1", max_resumes=len(cuts))

@@ -4,7 +4,19 @@ URLs: /v1/agents, /v1/agents/{name}. Tables: agents.
 """
 
 from lantern.agents.models import Agent, AgentChange, AgentCreate, Guardrails
-from lantern.agents.service import NAME, archive, change, create, get, of_run, refusal, table
+from lantern.agents.service import (
+    NAME,
+    archive,
+    archive_as_operator,
+    change,
+    create,
+    create_as_operator,
+    get,
+    of_run,
+    refusal,
+    table,
+    table_as_operator,
+)
 
 __all__ = [
     "NAME",
@@ -13,10 +25,13 @@ __all__ = [
     "AgentCreate",
     "Guardrails",
     "archive",
+    "archive_as_operator",
     "change",
     "create",
+    "create_as_operator",
     "get",
     "of_run",
     "refusal",
     "table",
+    "table_as_operator",
 ]

@@ -15,7 +15,7 @@ from lantern.llm import Models
 router = APIRouter(tags=["agents"])
 
 
-def _models(request: Request) -> Models:
+async def _models(request: Request) -> Models:
     models: Models = request.app.state.models
     return models
 
@@ -78,6 +78,8 @@ async def delete_agent(call: Current, name: str) -> Response:
 def _page_of(token: str | None) -> int | None:
     if token is None or token == "":
         return None
-    if not (token[0] == "p" and token[1:].isdigit() and 0 < int(token[1:]) <= 1_000_000):
-        raise BadRequest.field("pageToken", "not a token of this list")
-    return int(token[1:])
+    number = token[1:] if token[0] == "p" and token.isascii() and token[1:].isdigit() else "0"
+    if not 0 < int(number) <= 1_000_000:
+        detail = {"loc": ["query", "pageToken"], "msg": "not a token of this list"}
+        raise BadRequest("pageToken: not a token of this list", details=[detail])
+    return int(number)

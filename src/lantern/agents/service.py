@@ -21,15 +21,17 @@ RESERVED = http.BATCHES | {"batches", "runs"}
 async def create(call: Call, body: AgentCreate, models: Models) -> dict[str, Any]:
     """Make an agent. BadRequest: reserved name, unknown model. Conflict: the name is taken."""
     call.check_agent(body.name)
-    if body.name in RESERVED:
-        raise BadRequest.field("name", f"'{body.name}' is reserved")
-    _check_model(body.model, models)
-    values = body.model_dump()
-    values["id"] = body.id or ids.new("agent")
-    row = await store.insert(call.tx, call.tenant, values)
-    if row is None:
-        raise Conflict(f"Agent '{body.name}' already exists")
+    row = await _insert(call.tx, call.tenant, body, models)
     await audit.record(call, "agent.create", "agent", row["id"])
+    return whole(row)
+
+
+async def create_as_operator(
+    tx: Tx, tenant: int, body: AgentCreate, models: Models
+) -> dict[str, Any]:
+    """Make an agent from the command line."""
+    row = await _insert(tx, tenant, body, models)
+    await audit.record_command(tx, tenant, "agent.create", "agent", row["id"])
     return whole(row)
 
 
@@ -65,9 +67,12 @@ async def change(call: Call, name: str, body: AgentChange, models: Models) -> di
 
 async def archive(call: Call, name: str) -> None:
     """Free the name. Runs of the agent stay readable, running ones end normally."""
-    row = await _row(call.tx, name, lock=True)
-    await store.update(call.tx, row["id"], {"status": "archived"})
-    await audit.record(call, "agent.archive", "agent", row["id"])
+    await audit.record(call, "agent.archive", "agent", await _archive(call.tx, name))
+
+
+async def archive_as_operator(tx: Tx, tenant: int, name: str) -> None:
+    """Free the name from the command line."""
+    await audit.record_command(tx, tenant, "agent.archive", "agent", await _archive(tx, name))
 
 
 async def table(call: Call, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
@@ -75,6 +80,12 @@ async def table(call: Call, limit: int, offset: int) -> tuple[list[dict[str, Any
     names = None if call.agents == ["*"] else call.agents
     rows, total = await store.page(call.tx, names, limit, offset)
     return [line(row) for row in rows], total
+
+
+async def table_as_operator(tx: Tx, limit: int) -> list[dict[str, Any]]:
+    """The tenant's agents, newest first."""
+    rows, _ = await store.page(tx, None, limit, 0)
+    return [line(row) for row in rows]
 
 
 def refusal(name: str, verdict: str, field: str | None = None) -> LanternError:
@@ -111,6 +122,23 @@ async def _row(tx: Tx, name: str, *, lock: bool = False) -> Row:
     if row is None:
         raise not_found(name)
     return row
+
+
+async def _insert(tx: Tx, tenant: int, body: AgentCreate, models: Models) -> Row:
+    if body.name in RESERVED:
+        raise BadRequest.field("name", f"'{body.name}' is reserved")
+    _check_model(body.model, models)
+    values = {**body.model_dump(), "id": body.id or ids.new("agent")}
+    row = await store.insert(tx, tenant, values)
+    if row is None:
+        raise Conflict(f"Agent '{body.name}' already exists")
+    return row
+
+
+async def _archive(tx: Tx, name: str) -> str:
+    row = await _row(tx, name, lock=True)
+    await store.update(tx, row["id"], {"status": "archived"})
+    return str(row["id"])
 
 
 def _check_model(name: str, models: Models) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from lantern.core import clock, events, log
 from lantern.core.db import Database, DatabaseError
-from lantern.core.errors import LanternError
+from lantern.core.errors import Unavailable
 from lantern.core.live import Live, Row
 from lantern.settings import RunSettings
 
@@ -17,7 +17,7 @@ _log = log.get(__name__)
 CHANNEL = "lantern"
 LINGER_SECONDS = 10.0  # a reader often comes just after the end of a short run
 PAGE = 200  # rows a reader of another node's run is given at a time
-TROUBLE = (DatabaseError, LanternError, OSError, TimeoutError)
+TROUBLE = (DatabaseError, Unavailable, OSError)  # the database, or the way to it
 
 
 class Remote:
@@ -88,15 +88,16 @@ class Bus:
     async def flush(self) -> None:
         """Write all pending tokens of all runs in one statement."""
         async with self._writing:
-            if self._epoch != self.db.epoch:
-                self._write_again()
-            for live in self.live.values():
-                live.row()
-            todo = [
-                (x, x.age, x.rows[x.sent :]) for x in self.live.values() if x.sent < len(x.rows)
-            ]
-            if todo:
-                await self._write(todo)
+            again = True
+            while again:
+                if self._epoch != self.db.epoch:
+                    self._write_again()
+                for live in self.live.values():
+                    live.row()
+                lives = [x for x in self.live.values() if x.sent < len(x.rows)]
+                if lives:
+                    await self._write([(x, x.age, x.rows[x.sent :]) for x in lives])
+                again = self._epoch != self.db.epoch  # a new server was met on the way
 
     async def settle(self, live: Live) -> None:
         """Return when every closed row of this run is written; a step's commit comes after them."""
@@ -111,13 +112,14 @@ class Bus:
             (self.node, *(list(column) for column in zip(*flat, strict=True)), self.tell_others),
         )
         ours = {row["id"] for row in owned}
+        if epoch != self.db.epoch:
+            return  # what was written before may be gone: all of it goes again
         for live, age, rows in todo:
             if live.age != age:
                 continue  # a commit made these rows durable while they were on their way
+            live.sent += len(rows)
             if live.run_id not in ours or live.lost:
-                live.rows, live.sent = [], 0  # another node goes on with it
-            elif epoch == self.db.epoch:
-                live.sent += len(rows)
+                live.rows, live.sent = [], 0  # another node, or another attempt, goes on
 
     def _write_again(self) -> None:
         # The server restarted: rows written without waiting for the disk may be gone.
@@ -183,16 +185,16 @@ class Bus:
                 await remote.read.wait()  # each notice, and each second
                 remote.read.clear()
                 frames, remote.frames = remote.frames, []
-                live = self.live.get(run_id)
                 if frames or remote.final:
                     spoke = clock.monotonic()
                     self._poke()  # there may be another page
                     yield remote.seen, b"".join(frames), remote.final
-                elif live and not live.lost:
-                    # This process has taken the run over; what came before it ends here.
+                live = self.live.get(run_id)
+                if live and not live.lost and (remote.seen >= live.base or not frames):
+                    # This process works on the run; what earlier attempts wrote has been read.
                     yield max(remote.seen, live.base), b"", False
                     return
-                elif clock.monotonic() - spoke >= self.settings.heartbeat_seconds:
+                if clock.monotonic() - spoke >= self.settings.heartbeat_seconds:
                     spoke = clock.monotonic()
                     yield remote.seen, events.HEARTBEAT, False
         finally:

@@ -33,6 +33,20 @@ RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetecte
 _log = log.get(__name__)
 
 
+def facts(error: Exception) -> dict[str, str | None]:
+    """What a log may say of a database error: its text quotes values and whole rows."""
+    if not isinstance(error, psycopg.Error):
+        return {}
+    at = error.diag
+    return {"sqlstate": error.sqlstate, "table": at.table_name, "constraint": at.constraint_name}
+
+
+def environment(dsn: str) -> dict[str, str]:
+    """The address for a program of Postgres: among its arguments others could read the password."""
+    found = psycopg.pq.Conninfo.parse(dsn.encode())
+    return {o.envvar.decode(): o.val.decode() for o in found if o.envvar and o.val is not None}
+
+
 class Tx:
     """A connection inside (or, for `Database.one` and friends, outside) a transaction."""
 
@@ -127,6 +141,16 @@ class Database:
         """One autocommitted statement, the number of rows touched."""
         async with self.session() as tx:
             return await tx.run(sql, params)
+
+    @asynccontextmanager
+    async def solo(self) -> AsyncIterator[Tx]:
+        """A connection of one's own, in autocommit: for what must not queue behind requests."""
+        connection = await AsyncConnection.connect(
+            self.dsn, autocommit=True, row_factory=dict_row, connect_timeout=5
+        )
+        async with connection:
+            await self._configure(connection)
+            yield Tx(connection)
 
     async def listen(self, channel: str, ready: Callable[[], None]) -> AsyncIterator[str]:
         """Payloads of NOTIFY on a connection of its own; ends when the connection is lost.

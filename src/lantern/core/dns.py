@@ -51,6 +51,7 @@ async def _ask(server: tuple[str, int], name: str, kind: int, timeout: float) ->
         transport, _ = await loop.create_datagram_endpoint(
             partial(_Exchange, query, answer), remote_addr=server
         )
+        transport.sendto(query.packet)
         try:
             packet = await asyncio.wait_for(answer, timeout)
         except TimeoutError:
@@ -67,10 +68,6 @@ class _Exchange(asyncio.DatagramProtocol):
     def __init__(self, query: "Query", answer: asyncio.Future[bytes]) -> None:
         self._query = query
         self._answer = answer
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        transport.sendto(self._query.packet)
 
     def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
         if self._query.answered_by(data) and not self._answer.done():

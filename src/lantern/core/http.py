@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -37,13 +38,37 @@ FLAT = (
     "records",
     "privacy",
 )
+MOST_DETAILS = 20  # of a body with a thousand wrong fields
 BATCHES = frozenset({"phone", "email", "phone-email", "research", "deep-research"})
 
 
 class Model(BaseModel):
-    """A request body: unknown fields are refused, and so is what Postgres cannot keep."""
+    """A request body: unknown fields are refused, and so is what Postgres cannot keep.
+
+    That is the character NUL (pydantic itself refuses lone surrogates). A field of any JSON, such
+    as a run's input, is kept as JSON text, which can hold it.
+    """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_kept(cls, value: Any, info: ValidationInfo) -> Any:
+        free = dict[str, Any]
+        if cls.model_fields[str(info.field_name)].annotation != free and _holds_nul(value):
+            raise PydanticCustomError("nul", "May not contain the character NUL")
+        return value
+
+
+def _holds_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case list():
+            return any(_holds_nul(item) for item in value)
+        case dict():
+            return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
+    return False
 
 
 class Json(Response):
@@ -113,8 +138,9 @@ def as_fact(error: Exception) -> LanternError:
 
 def _invalid(error: RequestValidationError) -> BadRequest:
     details = []
-    for item in error.errors():
-        loc = [part for part in item["loc"] if part is not None]
+    for item in error.errors()[:MOST_DETAILS]:
+        # A part of `loc` is the caller's own text where a field is unknown: as long as they like.
+        loc = [part[:100] if isinstance(part, str) else part for part in item["loc"]]
         details.append({"loc": loc, "msg": item["msg"], "type": item["type"]})
     first = details[0]
     if first["type"] == "json_invalid":
@@ -135,7 +161,7 @@ class Page(BaseModel):
         return (self.page - 1) * self.per_page
 
 
-def page(
+async def page(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page:

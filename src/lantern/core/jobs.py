@@ -22,7 +22,7 @@ from lantern.core.errors import LanternError, Unavailable
 from lantern.core.nodes import Node
 
 IDLE_SECONDS = 60.0
-RETRY_SECONDS = 30.0  # after a start that failed
+RETRY_SECONDS = 10.0  # after a start that failed
 
 Job = Callable[..., Awaitable[None]]
 J = TypeVar("J", bound=Job)
@@ -113,6 +113,7 @@ class Jobs:
         self.running = False
         self._as = node.id  # under which id the engine takes on work
         self._may_work = True
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._change: asyncio.Task[None] | None = None
         self._last_work = 0.0
@@ -127,6 +128,8 @@ class Jobs:
 
     async def tend(self) -> None:
         """Start, stop, take over: a hook for `Node.each_second`. Only looks; the rest is a task."""
+        if self._closed:
+            return
         self._take_name()
         row = await self.node.db.one(
             # A process that left for good has no row among the nodes: its jobs count as well.
@@ -176,6 +179,7 @@ class Jobs:
 
     async def close(self, drain_seconds: float = 0) -> None:
         """Take nothing more, give running jobs `drain_seconds`, leave the rest to other nodes."""
+        self._closed = True
         if self._change:
             await asyncio.gather(self._change, return_exceptions=True)
         if self.running:

@@ -16,7 +16,7 @@ from typing import Literal
 from lantern import __version__
 from lantern.core import clock, ids, log
 from lantern.core.bus import TROUBLE
-from lantern.core.db import Database
+from lantern.core.db import Database, Tx
 from lantern.settings import NodeSettings
 
 _log = log.get(__name__)
@@ -36,9 +36,10 @@ class Node:
         self.alive = False  # may work
         self.alone = True  # no other node renews its beat
         self.dead: list[str] = []  # peers whose beat stopped, for the engine of queued work
-        self.each_second: list[Hook] = []  # only while this node may judge others
+        self.each_second: list[Hook] = []
         self.on_suspend: list[Hook] = []
         self.before_return: list[Hook] = []  # still under the old id
+        self.on_return: list[Hook] = []  # under the new one
         self.revive: Hook | None = None  # brings an embedded database back
         self._renewed = 0.0
         self._since = 0.0
@@ -48,7 +49,8 @@ class Node:
 
     async def open(self) -> None:
         """Enter the list of nodes and start beating."""
-        await self._beat()
+        async with self.db.solo() as tx:
+            await self._beat(tx)
         self._task = asyncio.create_task(self._loop(), name="node")
 
     async def close(self) -> None:
@@ -76,34 +78,41 @@ class Node:
 
     async def _loop(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self.settings.beat_seconds)
-            self._wake.clear()
             try:
-                async with asyncio.timeout(self.settings.dead_seconds / 2):
-                    await self._beat()
-                await self._work()
+                # Beats have a connection of their own: a full pool must not look like a death.
+                async with self.db.solo() as tx:
+                    while True:
+                        async with asyncio.timeout(self.settings.dead_seconds):
+                            await self._beat(tx)
+                        await self._work()
+                        await self._pause()
             except TROUBLE as error:
                 _log.warning("node.beat_failed", node=self.id, error=type(error).__name__)
                 await self._failed()
+                await asyncio.sleep(self.settings.beat_seconds / 4)
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self.settings.beat_seconds)
+        self._wake.clear()
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether a silent peer may be taken for dead; with no other row nobody can be misjudged."""
+        renewed = clock.monotonic() - self._since >= self.settings.dead_seconds
+        return renewed or (self.alone and not self.dead)
 
     async def _work(self) -> None:
-        if clock.monotonic() - self._since < self.settings.dead_seconds and not self._alone_here():
-            return
         for hook in self.each_second:
             await hook()
 
-    def _alone_here(self) -> bool:
-        # Nobody's beat can be misjudged when there is no other row at all.
-        return self.alone and not self.dead
-
-    async def _beat(self) -> None:
+    async def _beat(self, tx: Tx) -> None:
         now = clock.monotonic()
         if self.alive and now - self._renewed >= self.settings.dead_seconds:
             await self._suspend()  # the process itself was paused: others have judged by now
         if not self.alive and self._renewed:
             await self._return()
-        rows = await self.db.all(
+        rows = await tx.all(
             """
             with mine as (
                 insert into nodes (id, role, host, pid, version)
@@ -134,6 +143,8 @@ class Node:
         for hook in self.before_return:
             await hook()
         self.id = ids.new("node")
+        for hook in self.on_return:
+            await hook()
         _log.warning("node.returned", node=self.id)
 
     async def _failed(self) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -37,7 +38,7 @@ from lantern.core.postgres_files import (
 )
 from lantern.core.postgres_setup import Choices
 
-__all__ = ["PostgresFailed", "Server", "acquire", "find_binaries"]
+__all__ = ["PostgresFailed", "Server", "acquire", "find_binaries", "remove"]
 
 PATIENCE = 30.0  # seconds in which a dead or recovering server must come back
 _MENDS = {
@@ -66,7 +67,7 @@ def acquire(
         cluster = Cluster(files, Choices(fsync, _namespaces, _binaries))
         users = open_lock(files.users)
         try:
-            if not take(users, fcntl.LOCK_SH, PATIENCE):
+            if not take(users, fcntl.LOCK_SH, 2 * PATIENCE):
                 raise PostgresFailed(f"Another process is still stopping {files.data}: try again")
             watch = _watch(files) if die_with_parent else None
             server = Server(files, cluster, users, watch)
@@ -82,6 +83,22 @@ def acquire(
             server.release()
             raise
         return server
+
+
+def remove(data_dir: Path) -> None:
+    """Delete a data directory that nobody uses, with what root had to put elsewhere."""
+    with _in_one_line(data_dir):
+        files = Files(data_dir.resolve(strict=True))
+        users = open_lock(files.users)
+        try:
+            if not take(users, fcntl.LOCK_EX):
+                raise PostgresFailed(f"{data_dir} is in use: stop the processes that use it")
+            Cluster(files).stop()
+            if files.pointer.exists() and files.home.exists():
+                shutil.rmtree(files.home)
+            shutil.rmtree(files.folder)
+        finally:
+            os.close(users)
 
 
 class Server:
@@ -149,9 +166,12 @@ class Server:
         if self._users is not None:
             os.close(self._users)
             self._users = None
-        if self._watch is not None and self._watch.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._watch.communicate(b"q", timeout=PATIENCE)  # in good order: no need to watch
+        if self._watch is not None:
+            try:
+                self._watch.communicate(b"q", timeout=10)  # in good order: no need to watch
+            except subprocess.TimeoutExpired:
+                self._watch.kill()
+                self._watch.communicate()
             self._watch = None
 
     def __enter__(self) -> Self:

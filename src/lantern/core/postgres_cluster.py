@@ -6,6 +6,7 @@ the server lives, even where process ids say nothing (reused ones, zombies, anot
 
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from lantern.core import clock, log
+from lantern.core import clock
 from lantern.core.postgres_binaries import PostgresFailed
 from lantern.core.postgres_files import (
     DATABASE,
@@ -31,7 +32,10 @@ from lantern.core.postgres_files import (
 )
 from lantern.core.postgres_setup import Choices, explain, prepare
 
-_log = log.get(__name__)
+# Not structlog: the guard process of tests loads this module and should start at once.
+_log = logging.getLogger(__name__)
+
+_CANNOT_CONNECT_NOW = b"C57P03\0"
 
 # A server may outlive the share of the one that started it; its end is still ours to collect.
 _children: list[subprocess.Popen[bytes]] = []
@@ -46,15 +50,19 @@ class Cluster:
         self.abandoned = False  # set by another thread to end a wait in `bring_up`
 
     def answers(self) -> bool:
-        """Whether it takes connections now: asks as `pg_isready` does, without logging in."""
+        """Whether it takes connections: asks as `pg_isready` does, without logging in."""
         words = f"user\0{USER}\0database\0{DATABASE}\0\0".encode()
         hello = struct.pack("!II", 8 + len(words), 3 << 16) + words
+        if not self.files.has_socket and self.postmaster() is None:
+            return False  # whoever has that port now, it is not this server
         try:
             with self._connect() as connection:
                 connection.sendall(hello)
-                return connection.recv(1024)[:1] == b"R"  # asks for the password; E: not yet
+                answer = connection.recv(1024)
         except OSError:
             return False
+        # It asks for the password, or has another complaint than that it starts or stops.
+        return answer[:1] == b"R" or (answer[:1] == b"E" and _CANNOT_CONNECT_NOW not in answer)
 
     def _connect(self) -> socket.socket:
         if self.files.has_socket:
@@ -97,6 +105,8 @@ class Cluster:
                 time.sleep(0.05)
             if self.answers():
                 return True
+            if clock.monotonic() > deadline:
+                raise PostgresFailed(f"Postgres does not keep running: see {self.files.log}")
 
     def _advance(self, deadline: float) -> None:
         pid = self.postmaster()
@@ -135,7 +145,6 @@ class Cluster:
                     process.send_signal(signal.SIGQUIT)
 
     def _start(self, alive: int, deadline: float) -> None:
-        began = clock.monotonic()
         files = self.files
         account, binaries = prepare(files, self.choices, alive)
         port = free_port(files)
@@ -161,9 +170,8 @@ class Cluster:
         finally:
             os.close(log_file)
         _children.append(child)
-        self._await_ready(child, offset, deadline)
-        seconds = round(clock.monotonic() - began, 3)
-        _log.debug("postgres.started", pid=child.pid, seconds=seconds)
+        # initdb may have used the time up.
+        self._await_ready(child, offset, max(deadline, clock.monotonic() + 10.0))
 
     def _command(self, binaries: Path, port: int) -> list[str]:
         folder = str(self.files.home).replace('"', '""')
@@ -211,7 +219,7 @@ class Cluster:
                 if take(handle, fcntl.LOCK_EX, seconds):
                     break
             else:
-                _log.warning("postgres.still_running", pid=pid)
+                _log.warning("Postgres (process %s) does not stop", pid)
                 return
         finally:
             os.close(handle)

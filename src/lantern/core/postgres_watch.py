@@ -6,11 +6,13 @@ The kernel's own parent-death signal would not do: it follows the thread that fo
 """
 
 import fcntl
+import os
 import sys
+import time
 from pathlib import Path
 
 from lantern.core.postgres_cluster import Cluster
-from lantern.core.postgres_files import Files, open_lock
+from lantern.core.postgres_files import Files, open_lock, take
 
 
 def main() -> None:
@@ -19,8 +21,14 @@ def main() -> None:
     if sys.stdin.buffer.read(1):
         return
     users = open_lock(files.users)
-    fcntl.flock(users, fcntl.LOCK_EX)
-    Cluster(files).stop()
+    try:
+        # Asked for now and then: a waiting lock would take the last user's turn to stop the server.
+        while not take(users, fcntl.LOCK_EX):
+            time.sleep(0.2)
+        if files.alive.exists():
+            Cluster(files).stop()
+    finally:
+        os.close(users)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class _Request:
         except ValueError as error:
             raise Upstream(f"'{self.url.host}' redirects to no valid address") from error
         headers, method, body = self.headers, self.method, self.body
-        if url.origin() != self.url.origin():
+        if _origin(url) != _origin(self.url):
             headers = {name: value for name, value in headers.items() if name in _PORTABLE}
         if status == 303 or (status in {301, 302} and method == "POST"):
             method, body = ("HEAD" if method == "HEAD" else "GET"), None
@@ -218,6 +218,10 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         headers={"User-Agent": USER_AGENT},
         trust_env=False,  # a proxy would connect on our behalf, past the Guard
     )
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _parse(url: str) -> URL:

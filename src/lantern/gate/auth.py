@@ -35,8 +35,8 @@ class Door:
     agent: str | None = None
 
     def json(self) -> str:
-        """As the SQL function takes it."""
-        return orjson.dumps(self).decode()
+        """As the SQL function takes it: a name from a path may hold a NUL, jsonb may not."""
+        return orjson.dumps(self).decode().replace("\\u0000", "\\ufffd")
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Call:
         """The same for a stream's one-time ticket."""
         row = await self.db.one(
             "select * from admit_ticket(%s, %s, %s::jsonb)",
-            (key_hash(ticket), run_id, self.door.json()),
+            (key_hash(ticket), run_id.replace("\0", "\ufffd"), self.door.json()),
         )
         self.let_in(row or {})
 
@@ -132,7 +132,7 @@ def bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     return None
 
 
-def _current(request: Request) -> Any:
+async def _current(request: Request) -> Any:
     return request.scope["lantern.call"]
 
 

@@ -5,32 +5,37 @@ commit has succeeded, and gives a stream no connection to hold (docs/adr/0001).
 """
 
 import asyncio
+import traceback
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lantern.core import http, ids, log
-from lantern.core.db import RETRYABLE, ConnectionLost, DatabaseError
+from lantern.core.db import RETRYABLE, ConnectionLost, DatabaseError, facts
 from lantern.core.errors import (
-    BadRequest,
     Internal,
     LanternError,
     MethodNotAllowed,
     NotFound,
-    TooLarge,
     Unavailable,
 )
 from lantern.gate import idempotency
 from lantern.gate.auth import Call, bearer
+from lantern.gate.body import read_body, replayed
 from lantern.gate.limits import Doors, Policy, credits_text
 from lantern.settings import Settings
 
 _log = log.get(__name__)
 
 UNKNOWN = Policy("read")
+
+
+def _ours(path: str) -> bool:
+    return path == "/v1" or path.startswith("/v1/")
 
 
 class Answer:
@@ -58,15 +63,18 @@ class Edge:
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self.app = app
-        self.routes = [r for r in routes if isinstance(r, Route) and r.path.startswith("/v1")]
+        self.routes = [r for r in routes if isinstance(r, Route) and _ours(r.path)]
+        if open_doors := [r.path for r in self.routes if not hasattr(r.endpoint, "policy")]:
+            raise RuntimeError(f"these routes do not say what they need: {open_doors}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or not scope["path"].startswith("/v1"):
+        if scope["type"] != "http" or not _ours(scope["path"]):
             await self.app(scope, receive, send)
             return
         state = scope["app"].state
-        route, agent = self._match(scope)
+        route, path = self._match(scope)
+        agent = path.get("name") if route and "/agents/{name}" in route.path else None
         policy: Policy = getattr(route.endpoint, "policy") if route else UNKNOWN  # noqa: B009
         doors: Doors = state.doors
         call = Call(
@@ -78,18 +86,17 @@ class Edge:
         scope["lantern.call"] = call
         handling = _Handling(self, call, policy, route, state.settings)
         try:
-            await handling.run(scope, receive, send)
+            await handling.run(scope, receive, send, path.get("run_id", ""))
         except Exception as error:
             await handling.refuse(error, scope, send)
 
-    def _match(self, scope: Scope) -> tuple[Route | None, str | None]:
-        # The route that answers, and the agent that its path names.
+    def _match(self, scope: Scope) -> tuple[Route | None, dict[str, str]]:
+        # The route that answers, and what its path names.
         for route in self.routes:
             match, child = route.matches(scope)
             if match is Match.FULL:
-                params = child.get("path_params", {})
-                return route, params.get("name") if "/agents/{name}" in route.path else None
-        return None, None
+                return route, child.get("path_params", {})
+        return None, {}
 
     def nowhere(self, scope: Scope) -> LanternError:
         """Why no route answers: the method, or the path."""
@@ -115,29 +122,37 @@ class _Handling:
         self.policy = policy
         self.route = route
         self.settings = settings
-        self.streaming = False
+        self.started = False  # the answer is on its way: nothing else may be sent
 
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = scope["query_string"]
-        if self.policy.ticket and b"ticket=" in query and self.call.key is None:
-            pass  # the route itself redeems it: only it knows for which run
-        elif not self.policy.folds or _declared_size(scope) > self.settings.server.max_body_bytes:
+    async def run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
+        if self.call.key is None and (ticket := self._ticket(scope)):
+            await self.call.admit_ticket(ticket, run_id)
+        elif not self.policy.folds or self.call.key is None:
             await self.call.admit()
         if self.route is None:
             raise self.edge.nowhere(scope)
         if self.policy.stream:
             await self.app(scope, receive, self._with_headers(send))
-            return
-        body = await _read(scope, receive, self.settings.server.max_body_bytes)
+        elif self.policy.folds:
+            await self._folded(scope, receive, send)
+        else:
+            body = await self._body(scope, receive)
+            await self._send(await self._transaction(scope, body), send)
+            for action in self.call.after_commit:
+                result = action()
+                if result is not None:
+                    await result
+
+    def _ticket(self, scope: Scope) -> str | None:
+        if not self.policy.ticket:
+            return None
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("ticket")
+        return given[0] if given else None
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        body = await read_body(scope, receive, self.settings.server.max_body_bytes)
         self._idempotency(scope)
-        if self.policy.folds:
-            await self._folded(scope, _replay(body, receive), send)
-            return
-        await self._send(await self._transaction(scope, body), send)
-        for action in self.call.after_commit:
-            result = action()
-            if result is not None:
-                await result
+        return body
 
     def _idempotency(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
@@ -145,9 +160,10 @@ class _Handling:
                 self.call.idempotency_key = idempotency.check(value.decode("latin-1"))
 
     async def _folded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The route's own statement admits and commits; a body it never got to see admits here."""
+        """The route's own statement admits and commits; what it never got to see admits here."""
         try:
-            await self.app(scope, receive, self._with_headers(send))
+            body = await self._body(scope, receive)
+            await self.app(scope, replayed(body, receive), self._with_headers(send))
         except Exception:
             if not self.call.admitted:
                 await self.call.admit()
@@ -173,7 +189,7 @@ class _Handling:
                 call.open_tx = tx
                 if call.idempotency_key and (replay := await self._claim(scope, body)):
                     return replay
-                await self.app(scope, _replay(body), answer)  # an error leaves as an exception
+                await self.app(scope, replayed(body), answer)  # an error leaves as an exception
                 if call.idempotency_key:
                     route, secrets = self._route_id(), self.policy.secrets
                     await idempotency.store(call, route, (answer.status, answer.body), secrets)
@@ -200,7 +216,7 @@ class _Handling:
     def _with_headers(self, send: Send) -> Send:
         async def wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.streaming = True
+                self.started = True
                 message = {**message, "headers": [*message["headers"], *self._headers()]}
             await send(message)
 
@@ -213,6 +229,7 @@ class _Handling:
         return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def _send(self, answer: Answer, send: Send) -> None:
+        self.started = True
         start = answer.start or {"type": "http.response.start", "status": 500, "headers": []}
         kept = [(n, v) for n, v in start["headers"] if n != b"content-length"]
         if answer.status != 204:
@@ -222,24 +239,15 @@ class _Handling:
 
     async def refuse(self, error: Exception, scope: Scope, send: Send) -> None:
         """Answer an exception, in the family of the route."""
-        if self.streaming:
-            _log.warning(
-                "stream.broken", request_id=self.call.request_id, error=type(error).__name__
-            )
+        if self.started:
+            _log.warning("answer.broken", **self._story(error))
             return
-        if isinstance(error, ConnectionLost | OSError):
+        if isinstance(error, ConnectionLost):
             fact: LanternError = Unavailable("The database does not answer; try again")
         else:
             fact = http.as_fact(error)
         if fact.status >= 500:
-            known = isinstance(error, LanternError | DatabaseError)
-            _log.error(
-                "request.failed",
-                request_id=self.call.request_id,
-                path=self._route_id() or "unknown",
-                error=type(error).__name__,
-                exc_info=None if known and fact.status != 500 else error,
-            )
+            _log.error("request.failed", **self._story(error))
         answer = Answer()
         flat = wants_flat(scope)
         headers = [(b"content-type", b"application/json")]
@@ -249,6 +257,15 @@ class _Handling:
         answer.body = orjson.dumps(body, default=http.plain)
         await self._send(answer, send)
 
+    def _story(self, error: Exception) -> dict[str, Any]:
+        """What the log tells of an error. Postgres quotes rows in its messages: not those."""
+        story = {"request_id": self.call.request_id, "path": self._route_id() or "unknown"}
+        story["error"] = type(error).__name__
+        if isinstance(error, DatabaseError):
+            stack = "".join(traceback.format_tb(error.__traceback__))
+            return {**story, **facts(error), "stack": stack}
+        return story if isinstance(error, LanternError) else {**story, "exc_info": error}
+
 
 def wants_flat(scope: Scope) -> bool:
     """The error form: by route family, or as `X-Lantern-Error-Format` says."""
@@ -256,42 +273,3 @@ def wants_flat(scope: Scope) -> bool:
         if name == b"x-lantern-error-format" and value in (b"flat", b"nested"):
             return bool(value == b"flat")
     return http.family(scope["method"], scope["path"]) is not None
-
-
-def _declared_size(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-        if name == b"transfer-encoding":
-            return 1 << 62
-    return 0
-
-
-async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
-    declared = _declared_size(scope)
-    if limit < declared < 1 << 62:
-        raise TooLarge(f"The body is over {limit} bytes")
-    body = b""
-    while True:
-        message: Any = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("The caller hung up before the body was complete")
-        body += bytes(message.get("body", b""))
-        if len(body) > limit:
-            raise TooLarge(f"The body is over {limit} bytes")
-        if not message.get("more_body", False):
-            return body
-
-
-def _replay(body: bytes, then: Receive | None = None) -> Receive:
-    """The body that was read, then what the socket says next."""
-    sent = False
-
-    async def receive() -> Message:
-        nonlocal sent
-        if sent:
-            return await then() if then else {"type": "http.disconnect"}
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive

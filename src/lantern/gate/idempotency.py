@@ -58,8 +58,15 @@ async def claim(call: Call, route: str, body_hash: bytes) -> tuple[int, bytes] |
 async def store(
     call: Call, route: str, answer: tuple[int, bytes], secrets: tuple[str, ...]
 ) -> None:
-    """Keep a 2xx answer, without its secret fields."""
+    """Keep a 2xx answer, without its secret fields; after another one the key is free again."""
     status, body = answer
+    if not 200 <= status < 300:
+        await call.tx.run(
+            "delete from idempotency"
+            " where tenant_id = %s and key_id = %s and route = %s and key = %s",
+            (call.tenant, call.key_id, route, call.idempotency_key),
+        )
+        return
     if secrets and body:
         content = orjson.loads(body)
         body = orjson.dumps({k: None if k in secrets else v for k, v in content.items()})

@@ -68,13 +68,14 @@ class Doors:
         address = client[0] if client else "unknown"
         if not self.proxies or not self._trusted(address):
             return str(address)
-        for name, value in scope["headers"]:
-            if name == b"x-forwarded-for":
-                # The last address that is no proxy of ours: earlier ones are anybody's claim.
-                for hop in reversed(value.decode("latin-1").split(",")):
-                    address = hop.strip()
-                    if not self._trusted(address):
-                        return str(address)[:64]
+        # The last address that is no proxy of ours: earlier ones are anybody's claim. Some proxies
+        # add a header of their own instead of a value to the first, so all of them are one list.
+        lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        for hop in reversed(b",".join(lines).decode("latin-1").split(",")):
+            if hop := hop.strip():
+                address = hop
+                if not self._trusted(address):
+                    break
         return str(address)[:64]
 
     def _trusted(self, address: str) -> bool:

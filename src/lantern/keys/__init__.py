@@ -4,6 +4,21 @@ URLs: /v1/api-keys. Tables: api_keys (checked by gate, see migrations).
 """
 
 from lantern.keys.models import KeyCreate
-from lantern.keys.service import OperatorKey, create, create_as_operator, revoke, table
+from lantern.keys.service import (
+    OperatorKey,
+    create,
+    create_as_operator,
+    revoke,
+    revoke_as_operator,
+    table,
+)
 
-__all__ = ["KeyCreate", "OperatorKey", "create", "create_as_operator", "revoke", "table"]
+__all__ = [
+    "KeyCreate",
+    "OperatorKey",
+    "create",
+    "create_as_operator",
+    "revoke",
+    "revoke_as_operator",
+    "table",
+]

@@ -24,7 +24,7 @@ async def create_key(call: Current, body: KeyCreate) -> Any:
 @needs("admin")
 async def list_keys(call: Current, page: Annotated[http.Page, Depends(http.page)]) -> Any:
     """List the keys in force."""
-    found, total = await keys.table(call.tx, page.per_page, page.offset)
+    found, total = await keys.table(call.tx, page.per_page, page.offset, call.agents)
     return http.Json({"keys": found, "total": total, "page": page.page, "per_page": page.per_page})
 
 

@@ -1,14 +1,22 @@
 """What a key looks like on the wire."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from lantern.core.http import Model
 
 Scope = Literal["read", "write", "admin", "forms", "workflows"]
 AgentRef = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62})$")]
+
+
+def _iso(value: Any) -> Any:
+    # pydantic also takes seconds since 1970, in digits too: nobody means that here.
+    if not isinstance(value, str) or "-" not in value[1:]:
+        raise PydanticCustomError("time", "Input should be an ISO-8601 time")
+    return value
 
 
 class KeyCreate(Model):
@@ -17,7 +25,7 @@ class KeyCreate(Model):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=5)] = ["write"]
     agents: Annotated[list[AgentRef], Field(min_length=1, max_length=100)] = ["*"]
-    expires_at: datetime | None = None
+    expires_at: Annotated[datetime, BeforeValidator(_iso)] | None = None
 
 
 class Key(BaseModel):

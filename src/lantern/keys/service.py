@@ -32,11 +32,9 @@ async def create(call: Call, body: KeyCreate) -> dict[str, Any]:
     """Make a key. Forbidden: it would cover agents that the calling key does not."""
     if call.agents != ["*"] and not set(body.agents) <= set(call.agents):
         raise Forbidden("A key cannot make keys for agents it does not cover")
-    expires_at = body.expires_at
-    if expires_at is not None:
-        expires_at = expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)
-        if expires_at <= clock.now():
-            raise BadRequest.field("expires_at", "lies in the past")
+    expires_at = None if body.expires_at is None else _utc(body.expires_at)
+    if expires_at is not None and expires_at <= clock.now():
+        raise BadRequest.field("expires_at", "lies in the past")
     values = {"name": body.name, "scopes": list(body.scopes), "agents": _agents(body.agents)}
     row, raw = await _insert(call.tx, call.tenant, {**values, "expires_at": expires_at})
     await audit.record(call, "key.create", "key", row["id"])
@@ -52,16 +50,25 @@ async def create_as_operator(tx: Tx, tenant: int, key: OperatorKey) -> dict[str,
 
 
 async def revoke(call: Call, key_id: str) -> None:
-    """End a key; the next request with it is 401 on every node."""
-    row = await store.revoke(call.tx, key_id) if KEY_ID.fullmatch(key_id) else None
-    if row is None:
-        raise NotFound("Key not found")
+    """End a key; the next request with it is 401 on every node.
+
+    NotFound also for one that reaches agents which the calling key does not.
+    """
+    await _revoke(call.tx, key_id, call.agents)
     await audit.record(call, "key.revoke", "key", key_id)
 
 
-async def table(tx: Tx, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """A page of the keys in force."""
-    rows, total = await store.page(tx, limit, offset)
+async def revoke_as_operator(tx: Tx, tenant: int, key_id: str) -> None:
+    """End a key from the command line."""
+    await _revoke(tx, key_id, ["*"])
+    await audit.record_command(tx, tenant, "key.revoke", "key", key_id)
+
+
+async def table(
+    tx: Tx, limit: int, offset: int, agents: list[str] | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """A page of the keys in force; with `agents` those that reach none but these."""
+    rows, total = await store.page(tx, agents or ["*"], limit, offset)
     return [shown(row) for row in rows], total
 
 
@@ -77,6 +84,19 @@ async def _insert(tx: Tx, tenant: int, values: dict[str, Any]) -> tuple[Row, str
     own = {"id": ids.new("key"), "hash": key_hash(raw), "prefix": raw[:PREFIX]}
     defaults: dict[str, Any] = {"plan": None, "limits": {}, "expires_at": None}
     return await store.insert(tx, tenant, {**defaults, **values, **own}), raw
+
+
+async def _revoke(tx: Tx, key_id: str, agents: list[str]) -> None:
+    row = await store.revoke(tx, key_id, agents) if KEY_ID.fullmatch(key_id) else None
+    if row is None:
+        raise NotFound("Key not found")
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:  # the last hours of the year 9999, west of Greenwich
+        raise BadRequest.field("expires_at", "out of range") from None
 
 
 def _agents(names: list[str]) -> list[str]:

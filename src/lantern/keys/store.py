@@ -8,6 +8,8 @@ from lantern.core.db import Row, Tx
 
 COLUMNS = "id, name, prefix, scopes, agents, plan, created_at, expires_at, last_used_at"
 
+_IN_REACH = "revoked_at is null and (%(agents)s::text[] = array['*'] or agents <@ %(agents)s)"
+
 
 async def insert(tx: Tx, tenant: int, values: dict[str, Any]) -> Row:
     """Add a key."""
@@ -22,21 +24,23 @@ async def insert(tx: Tx, tenant: int, values: dict[str, Any]) -> Row:
     return row
 
 
-async def page(tx: Tx, limit: int, offset: int) -> tuple[list[Row], int]:
-    """Keys in force, newest first, and how many there are."""
+async def page(tx: Tx, agents: list[str], limit: int, offset: int) -> tuple[list[Row], int]:
+    """Keys in force that reach no agent but these, newest first, and how many there are."""
     rows = await tx.all(
-        f"select {COLUMNS} from api_keys where revoked_at is null"
-        " order by created_at desc, id desc limit %s offset %s",
-        (limit, offset),
+        f"select {COLUMNS} from api_keys where {_IN_REACH}"
+        " order by created_at desc, id desc limit %(limit)s offset %(offset)s",
+        {"agents": agents, "limit": limit, "offset": offset},
     )
-    total = await tx.one("select count(*) as n from api_keys where revoked_at is null")
+    total = await tx.one(
+        f"select count(*) as n from api_keys where {_IN_REACH}", {"agents": agents}
+    )
     return rows, total["n"] if total else 0
 
 
-async def revoke(tx: Tx, key_id: str) -> Row | None:
-    """End a key now; None when there is none in force."""
+async def revoke(tx: Tx, key_id: str, agents: list[str]) -> Row | None:
+    """End a key now; None when there is none in force that reaches no agent but these."""
     return await tx.one(
         "update api_keys set revoked_at = clock_timestamp()"
-        f" where id = %s and revoked_at is null returning {COLUMNS}",
-        (key_id,),
+        f" where id = %(key)s and {_IN_REACH} returning {COLUMNS}",
+        {"key": key_id, "agents": agents},
     )

@@ -129,7 +129,7 @@ class Models:
         later choices by the call itself.
         """
         if model.protocol == "builtin":
-            return builtin.stream(messages, limits or Limits(), self._pace)
+            return builtin.stream(messages, limits or Limits(), model.pace or self._pace)
         return self._caller.stream(model, messages, tools, limits or Limits())
 
     def cost(self, model: Model, usage: Usage | None) -> Decimal | None:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from lantern.llm import failures
+from lantern.llm.failures import UNREADABLE, checked
 from lantern.llm.types import (
     Chunk,
     Done,
@@ -144,8 +145,8 @@ class Reader:
                     self._other(data)
                 if self.ended or self.failure:
                     break
-        except (ValueError, TypeError, AttributeError, LookupError):
-            self.failure = ModelError(self._model, "garbage", "the provider sent no readable event")
+        except UNREADABLE:
+            self.failure = failures.unreadable(self._model)
         return chunk
 
     def end(self) -> Done:
@@ -163,11 +164,9 @@ class Reader:
         delta = data["delta"]
         self.alive = True
         if (text := delta.get("text")) and delta["type"] == "text_delta":
-            if type(text) is not str:
-                raise TypeError
-            deltas.append(text)
+            deltas.append(checked(text))
         elif delta["type"] == "input_json_delta":
-            self._calls[data["index"]][2].append(delta["partial_json"])
+            self._calls[data["index"]][2].append(checked(delta["partial_json"]))
 
     def _other(self, data: dict[str, Any]) -> None:
         match data["type"]:
@@ -176,7 +175,11 @@ class Reader:
             case "content_block_start":
                 block = data["content_block"]
                 if block["type"] == "tool_use":
-                    self._calls[data["index"]] = (block["id"], block["name"], [])
+                    self._calls[data["index"]] = (
+                        checked(block["id"]),
+                        checked(block["name"]),
+                        [],
+                    )
                     self.alive = True
             case "message_delta":
                 self._count(data.get("usage"))

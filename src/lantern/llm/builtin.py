@@ -16,10 +16,10 @@ __all__ = ["NAME", "NOTICE", "PLAN_CUE", "PROVIDER_MODEL", "answer", "stream"]
 NAME = "builtin"
 PROVIDER_MODEL = "lantern/builtin-extractive"
 NOTICE = (
-    "no language model is configured; the built-in extractive model quoted the sentences of the "
-    "input that fit best"
+    "no language model is configured; the built-in extractive model answered by quoting the input"
 )
 
+_SMALL = 20_000
 _QUOTES = 6
 _WORTH = 0.35  # of the best sentence's score
 _PLAN_TITLES = 6
@@ -32,7 +32,10 @@ async def stream(
 ) -> AsyncGenerator[Chunk, None]:
     """The answer word by word, `pace` seconds apart; a word counts as a token."""
     found = material.read(messages)
-    words = _WORD.findall(answer(found))
+    size = sum(len(document.text) for document in found.documents)
+    # Ranking a long input takes tens of milliseconds, which other streams need not wait for.
+    whole = answer(found) if size < _SMALL else await asyncio.to_thread(answer, found)
+    words = _WORD.findall(whole)
     shown = words[: limits.max_tokens]
     for word in shown:
         # Also without a pace: other streams of this loop get their turn between two words.
@@ -51,7 +54,7 @@ def answer(found: Material) -> str:
     if found.wants_plan:
         return _plan(found)
     if found.schema is not None:
-        filled = fill.fill(found.schema, found.question, found.documents)
+        filled = fill.fill(found.schema, found.question, rank.Index(found.documents))
         return json.dumps(filled, ensure_ascii=False, indent=2)
     return _quotes(found)
 
@@ -75,7 +78,7 @@ def _quotes(found: Material) -> str:
             "There is no text in the input to answer from. This model quotes documents; it knows "
             "nothing by itself. Give `documents`, or configure a language model."
         )
-    ranked = rank.best(found.question, found.documents, _QUOTES)
+    ranked = rank.Index(found.documents).best(found.question, _QUOTES)
     if not ranked:
         return f"No sentence of the input fits the question: {_short(found.question)}"
     worth = [s for s in ranked if s.score >= _WORTH * ranked[0].score]

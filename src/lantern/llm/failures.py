@@ -33,6 +33,22 @@ _WORDS: tuple[tuple[str, Kind], ...] = (
 )
 
 
+# What reading JSON of an unexpected shape may raise.
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+
+
+def checked(text: Any) -> str:
+    """The value, when it is text. Raises TypeError, one of UNREADABLE."""
+    if type(text) is not str:
+        raise TypeError
+    return text
+
+
+def unreadable(model: str) -> ModelError:
+    """An event that is no JSON, or JSON of another protocol."""
+    return ModelError(model, "garbage", "the provider sent no readable event")
+
+
 def from_status(model: str, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
     """An HTTP answer other than 200; `headers` are looked up without regard to case."""
     kind = _STATUS.get(status) or ("server" if status >= 500 else "bad_request")

@@ -8,8 +8,11 @@ from typing import Any
 
 from lantern.llm.types import Message
 
-# Who wants a plan from the built-in model says these words after the last answer.
-PLAN_CUE = "short numbered plan"
+# Asks any model for a plan; the built-in one knows the request by these very words.
+PLAN_CUE = (
+    "Do not answer yet. Write a short numbered plan of how you will answer: what to look for and "
+    "in which document. Write the plan and nothing else."
+)
 
 MAX_CHARS = 200_000
 _MAX_SCHEMA_TRIES = 20
@@ -42,19 +45,27 @@ def read(messages: Sequence[Message]) -> Material:
     """Understand a prompt; texts beyond MAX_CHARS in all are left out and `cut` is set."""
     found = Material()
     last_answer = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
-    left = MAX_CHARS
     for index, message in enumerate(messages):
-        text = message.content[:left]
-        left -= len(text)
-        found.cut = found.cut or len(text) < len(message.content)
+        text = message.content
         if message.role == "user":
             _read_user(text, found)
         elif message.role == "tool":
             found.documents += _documents(_parsed(text) or text)
         if message.role == "system" or index > last_answer:
-            found.wants_plan = found.wants_plan or PLAN_CUE in message.content
+            found.wants_plan = found.wants_plan or PLAN_CUE in text
             found.schema = _schema(text) or found.schema
+    _cut(found)
     return found
+
+
+def _cut(found: Material) -> None:
+    """Ranking takes time on the loop that other streams share, so the input has a bound."""
+    left = MAX_CHARS
+    for number, document in enumerate(found.documents):
+        if len(document.text) > left:
+            found.documents[number] = Document(document.title, document.text[:left])
+            found.cut = True
+        left = max(0, left - len(document.text))
 
 
 def _read_user(text: str, found: Material) -> None:

@@ -120,6 +120,7 @@ def _builtin(row: ModelSettings) -> Model:
         self_hosted=True,
         abilities=BUILTIN.abilities,
         price=prices.FREE,
+        pace=row.pace_ms / 1000,
     )
 
 

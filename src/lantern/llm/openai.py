@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from lantern.llm import failures
+from lantern.llm.failures import UNREADABLE, checked
 from lantern.llm.types import (
     Chunk,
     Done,
@@ -142,8 +143,8 @@ class Reader:
                 if error := data.get("error"):
                     self.failure = failures.from_event(self._model, error)
                     break
-        except (ValueError, TypeError, AttributeError, LookupError):
-            self.failure = ModelError(self._model, "garbage", "the provider sent no readable event")
+        except UNREADABLE:
+            self.failure = failures.unreadable(self._model)
         return chunk
 
     def end(self) -> Done:
@@ -158,9 +159,7 @@ class Reader:
     def _choice(self, choice: dict[str, Any], deltas: list[str]) -> None:
         if delta := choice.get("delta"):
             if text := delta.get("content"):
-                if type(text) is not str:
-                    raise TypeError
-                deltas.append(text)
+                deltas.append(checked(text))
                 self.alive = True
             if not text or len(delta) > 1:
                 self._other(delta)
@@ -170,11 +169,10 @@ class Reader:
     def _other(self, delta: dict[str, Any]) -> None:
         for part in delta.get("tool_calls") or ():
             call = self._call(part)
-            call.id = part.get("id") or call.id
+            call.id = checked(part.get("id") or call.id)
             function = part.get("function") or {}
-            call.name = function.get("name") or call.name
-            if function.get("arguments"):
-                call.arguments.append(function["arguments"])
+            call.name = checked(function.get("name") or call.name)
+            call.arguments.append(checked(function.get("arguments") or ""))
             self.alive = True
         # Thinking is no text of the answer, but a model that thinks aloud is not silent.
         if delta.get("reasoning_content") or delta.get("reasoning"):

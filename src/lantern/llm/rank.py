@@ -4,7 +4,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from lantern.llm.material import Document
 
@@ -13,10 +14,10 @@ _WORD = re.compile("[^\\W_]+(?:['\u2019][^\\W_]+)?")
 _BREAK = re.compile("(?<=[.!?])[\"'\u201d\u2019)]*\\s+(?=[\"'\u201c\u2018(]?[A-Z0-9])|\n+")
 _ABBREVIATION = re.compile(r"(?:\b(?:Inc|Ltd|Corp|Co|Dr|Mr|Mrs|Ms|St|No|vs|e\.g|i\.e)|\b[A-Z])\.$")
 _MARKER = re.compile(r"^(?:[-*+•>|]|#{1,6}|\d{1,2}[.)])\s+")
-_ENDINGS = ("ations", "ation", "ings", "ing", "ies", "ed", "es", "s", "e", "y")
+_ENDINGS = ("ation", "ing", "ed", "s", "e", "y", "i")
 _STOP_WORDS = (
-    "a about all also an and any are as at be been but by can could did do does for from give had "
-    "has have how i if in into is it its list me more most of on or our over please should show so "
+    "a about all also an and any are as at be been but by can compare could did do does for from give had "
+    "has have how i if in into is it its list many me more most much of on or our over please should show so "
     "some tell than that the their them then there these they this to under up us was we were what "
     "when where which who whom whose why will with would write you your"
 )
@@ -25,6 +26,7 @@ _K1 = 1.2
 _B = 0.5
 _TITLE_WEIGHT = 0.6
 _MIN_WORDS = 3
+_MIN_STEM = 4
 _MAX_SENTENCES = 5_000
 
 
@@ -60,46 +62,40 @@ def sentences(documents: Sequence[Document]) -> list[Sentence]:
     return found
 
 
-def best(question: str, documents: Sequence[Document], most: int) -> list[Sentence]:
-    """The sentences that fit the question, best first; empty when none has a word of it."""
-    pool = sentences(documents)
-    wanted = set(terms(question))
-    if not wanted or not pool:
-        return []
-    bags = [Counter(terms(sentence.text)) for sentence in pool]
-    titles = [set(terms(document.title)) for document in documents]
-    weights = _weights(wanted, bags, titles, pool)
-    usual = sum(bag.total() for bag in bags) / len(bags) or 1.0
-    scored = []
-    for sentence, bag in zip(pool, bags, strict=True):
-        norm = _K1 * (1 - _B + _B * bag.total() / usual)
-        inside = sum(weights[t] * bag[t] * (_K1 + 1) / (bag[t] + norm) for t in wanted if bag[t])
-        title = sum(weights[t] for t in wanted & titles[sentence.document])
-        if inside:
-            score = inside + _TITLE_WEIGHT * title
-            scored.append(Sentence(sentence.text, sentence.document, sentence.position, score))
-    scored.sort(key=lambda sentence: (-sentence.score, sentence.position))
-    unlike = {sentence.text: sentence for sentence in reversed(scored)}
-    return [sentence for sentence in scored if unlike[sentence.text] is sentence][:most]
+class Index:
+    """The sentences of some documents, ready to be asked more than once."""
 
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self.documents = documents
+        self._pool = sentences(documents)
+        self._bags = [Counter(terms(sentence.text)) for sentence in self._pool]
+        self._titles = [set(terms(document.title)) for document in documents]
+        self._usual = sum(bag.total() for bag in self._bags) / (len(self._bags) or 1) or 1.0
 
-def _weights(
-    wanted: set[str],
-    bags: Sequence[Counter[str]],
-    titles: Sequence[set[str]],
-    pool: Sequence[Sentence],
-) -> dict[str, float]:
-    """Rare words weigh more; a word of the title counts for each sentence under it."""
-    total = len(bags)
-    weights = {}
-    for term in wanted:
-        having = sum(
-            1
-            for bag, s in zip(bags, pool, strict=True)
-            if term in bag or term in titles[s.document]
-        )
-        weights[term] = math.log(1 + (total - having + 0.5) / (having + 0.5))
-    return weights
+    def best(self, question: str, most: int) -> list[Sentence]:
+        """The sentences that fit the question, best first; empty when none has a word of it."""
+        wanted = set(terms(question))
+        weights = self._weights(wanted)
+        scored: dict[str, Sentence] = {}
+        for sentence, bag in zip(self._pool, self._bags, strict=True):
+            hits = wanted & bag.keys()
+            if not hits or sentence.text in scored:
+                continue
+            norm = _K1 * (1 - _B + _B * bag.total() / self._usual)
+            score = sum(weights[t] * bag[t] * (_K1 + 1) / (bag[t] + norm) for t in hits)
+            title = wanted & self._titles[sentence.document]
+            score += _TITLE_WEIGHT * sum(weights[t] for t in title)
+            scored[sentence.text] = replace(sentence, score=score)
+        ranked = sorted(scored.values(), key=lambda s: (-s.score, s.position))
+        return ranked[:most]
+
+    def _weights(self, wanted: set[str]) -> dict[str, float]:
+        """Rare words weigh more; a word of the title counts for each sentence under it."""
+        having: Counter[str] = Counter()
+        for sentence, bag in zip(self._pool, self._bags, strict=True):
+            having.update(t for t in wanted if t in bag or t in self._titles[sentence.document])
+        total = len(self._pool)
+        return {t: math.log(1 + (total - having[t] + 0.5) / (having[t] + 0.5)) for t in wanted}
 
 
 def _split(text: str) -> list[str]:
@@ -113,8 +109,10 @@ def _split(text: str) -> list[str]:
     return parts
 
 
+@lru_cache(maxsize=20_000)
 def _stem(word: str) -> str:
+    """Without endings, so that employees, employed and employs are one word; needs no dictionary."""
     for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
+        if word.endswith(ending) and len(word) - len(ending) >= _MIN_STEM:
+            return _stem(word[: -len(ending)])
     return word

@@ -102,6 +102,7 @@ class Model:
     price: Price | None = None
     first_token_timeout: float = 20.0
     idle_timeout: float = 60.0
+    pace: float = 0.0  # seconds between two words, built-in alone
 
 
 class Choice(NamedTuple):

@@ -278,7 +278,7 @@ create function take(
 ) language plpgsql as $$
 declare
     at timestamptz := clock_timestamp();
-    gap interval := make_interval(secs => floor(60e6 / greatest(p_per_min, 1)) / 1e6);
+    gap interval := make_interval(secs => greatest(1, floor(60e6 / greatest(p_per_min, 1))) / 1e6);
     horizon timestamptz := at + interval '60 s';
     full_at timestamptz;
 begin
@@ -477,7 +477,9 @@ end $$;
 
 -- What has nobody: queued runs, runs of dead nodes, cancelled runs whose owner died before the
 -- last event, and runs this node owns but does not hold (a commit whose answer was lost).
-create function claim_runs(p_node text, p_dead interval, p_held text[], p_room int)
+create function claim_runs(
+    p_node text, p_dead interval, p_judge boolean, p_held text[], p_room int
+)
 returns table (
     id text, tenant_id int, kind text, agent_id text, agent_name text, status text, input text,
     attempt int, step text
@@ -486,7 +488,7 @@ returns table (
         select r.id from runs r left join nodes n on n.id = r.owner
         where not r.closed and (
             r.status = 'queued'
-            or (r.status in ('running', 'cancelled') and (
+            or (p_judge and r.status in ('running', 'cancelled') and (
                 n.id is null
                 or n.beat < clock_timestamp() - p_dead
                 or (r.owner = p_node and r.id <> all (p_held)
@@ -529,11 +531,12 @@ begin
         join runs r on r.id = x.run_id and r.owner = p_node and r.attempt = x.attempt
     ), written as (
         insert into run_events select * from wanted on conflict do nothing
-    ), told as (
-        select pg_notify('lantern', 'events:' || w.id || ':' || max(w.seq_to))
-        from wanted w where p_notify group by w.id
     )
-    select distinct w.id from wanted w left join (select count(*) from told) t on true;
+    select distinct w.id from wanted w;
+    if p_notify then
+        perform pg_notify('lantern', 'events:' || x.run_id || ':' || max(x.seq_to))
+        from unnest(p_runs, p_to) as x (run_id, seq_to) group by x.run_id;
+    end if;
 end $$;
 
 -- Rows behind the readers of runs that live on other nodes, for all of them in one query.
@@ -543,7 +546,10 @@ language sql stable security definer set search_path = lantern, pg_temp as $$
     select e.run_id, e.seq_from, e.seq_to, e.data
     from unnest(p_runs, p_after) as x (run_id, after)
     cross join lateral (
+        -- The row that holds the next seq, found from the index, and those behind it.
         select * from run_events e where e.run_id = x.run_id and e.seq_to > x.after
+            and e.seq_from >= coalesce((select max(f.seq_from) from run_events f
+                where f.run_id = x.run_id and f.seq_from <= x.after + 1), 0)
         order by e.seq_from limit p_limit
     ) e
 $$;

@@ -9,7 +9,6 @@ import orjson
 from lantern.core import events, kinds, log
 from lantern.core.bus import TROUBLE, Bus
 from lantern.core.db import Database, Row
-from lantern.core.errors import LanternError
 from lantern.core.kinds import RunFailed, RunRow
 from lantern.core.nodes import Node
 from lantern.llm import ModelError, Models, NoModel
@@ -18,6 +17,9 @@ from lantern.runs.work import Lost, Working
 from lantern.settings import RunSettings
 
 _log = log.get(__name__)
+
+MOST_ATTEMPTS = 50  # a run that takes its node down each time must end some day
+CLAIM = 100  # runs taken over at a time
 
 
 class Engine:
@@ -36,6 +38,7 @@ class Engine:
     def attach(self) -> None:
         """Hook into the node's loop and the bus."""
         self.bus.node = self.node.id
+        self.node.on_return.append(self._renamed)
         self.node.each_second += [self._claim, self._check]
         self.node.on_suspend.append(self._suspend)
         self.node.before_return.append(self._rescue)
@@ -56,6 +59,8 @@ class Engine:
 
     def start(self, run: RunRow, opening: events.Item | None = None) -> None:
         """Work on a run that this node owns. `opening`: its first event, durable already."""
+        if run.id in self._tasks:
+            return  # it took so long to come back that the loop has claimed it again
         work = Working(run, self.db, self.bus, self.parts)
         if opening is not None:
             work.open_with(opening)
@@ -83,11 +88,18 @@ class Engine:
     # ---------------------------------------------------------------- node loop
     async def _claim(self) -> None:
         """Take runs that have nobody."""
+        self.bus.tell_others = not self.node.alone
         if not self.room:
             return
         rows = await self.db.all(
-            "select * from claim_runs(%s, %s, %s, %s)",
-            (self.node.id, self.node.dead_after, list(self._tasks), min(self.room, 100)),
+            "select * from claim_runs(%s, %s, %s, %s, %s)",
+            (
+                self.node.id,
+                self.node.dead_after,
+                self.node.may_judge,
+                list(self._tasks),
+                min(self.room, CLAIM),
+            ),
         )
         for row in rows:
             if row["attempt"] > 1:
@@ -125,9 +137,14 @@ class Engine:
         await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
 
     async def _rescue(self) -> None:
-        """The database is back: keep the tokens that were shown, while the runs are still ours."""
-        with suppress(*TROUBLE):
-            await self.bus.flush()
+        """The database is back: keep the tokens that were shown, while the runs are still ours.
+
+        Raises while the pool has broken connections to throw away; the node comes back after that.
+        """
+        await self.bus.flush()
+
+    async def _renamed(self) -> None:
+        self.bus.node = self.node.id
 
     # ---------------------------------------------------------------- one run
     async def _execute(self, work: Working) -> None:
@@ -140,8 +157,9 @@ class Engine:
             await self._stopped(work, self._stops.get(run.id, "lost"))
         except Lost:
             await self._stopped(work, await self._why_lost(run))
-        except Exception:
-            _log.exception("run.broken", run_id=run.id)
+        except TROUBLE as error:
+            # The database; this node, or another, begins the run again.
+            _log.warning("run.interrupted", run_id=run.id, error=type(error).__name__)
             work.live.lose()
         finally:
             self._stops.pop(run.id, None)
@@ -150,6 +168,8 @@ class Engine:
         """Run the kind and write how it ended."""
         run = work.run
         try:
+            if run.attempt > MOST_ATTEMPTS:
+                raise RunFailed("internal_error", f"The run was begun {MOST_ATTEMPTS} times")
             if run.attempt > 1:
                 async with self.db.transaction(run.tenant) as tx:
                     work.done = await store.finished_steps(tx, run.id)
@@ -163,8 +183,11 @@ class Engine:
             )
         except TimeoutError:
             await work.fail("timeout", f"The run took over {self.settings.max_seconds} s")
-        except LanternError as error:
-            await work.fail("internal_error", error.message)
+        except (Lost, *TROUBLE):
+            raise
+        except Exception:
+            _log.exception("run.broken", run_id=run.id)
+            await work.fail("internal_error", "Internal error; the log has the story")
         else:
             await work.complete(output)
 

@@ -126,6 +126,14 @@ async def table_after(
     return [line(row) for row in rows[:limit]], token
 
 
+async def table_as_operator(
+    tx: Tx, agent: str | None, status: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """The tenant's runs, newest first."""
+    wanted = {"agent": agent, "status": status, "agents": None}
+    return [line(row) for row in await store.page_after(tx, wanted, None, limit)]
+
+
 async def cancel(
     tx: Tx, run_id: str, reason: str | None, covers: Callable[[str | None], bool]
 ) -> None:
@@ -139,6 +147,17 @@ async def cancel(
     elif row["owner"] is None:
         event = events.pack([events.event("run.cancelled", run_id=run_id)])
         await store.close_unowned(tx, before["tenant_id"], run_id, event)
+
+
+async def cancel_as_operator(tx: Tx, tenant: int, run_id: str, reason: str | None) -> None:
+    """Cancel a run from the command line."""
+    await cancel(tx, run_id, reason, _all)
+    await audit.record_command(tx, tenant, "run.cancel", "run", run_id)
+
+
+async def fetch_as_operator(tx: Tx, run_id: str) -> dict[str, Any]:
+    """A whole run of the tenant, or NotFound."""
+    return await fetch(tx, run_id, _all)
 
 
 async def ticket(call: Call, run_id: str) -> dict[str, str]:
@@ -182,6 +201,10 @@ def line(row: Row) -> dict[str, Any]:
 def not_found(run_id: str) -> NotFound:
     """No such run, or none that the key covers."""
     return NotFound(f"Run '{run_id}' not found")
+
+
+def _all(_agent: str | None) -> bool:
+    return True
 
 
 def _refusal(agent: str, row: Row) -> LanternError | None:

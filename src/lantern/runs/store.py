@@ -117,11 +117,7 @@ async def close_unowned(tx: Tx, tenant: int, run_id: str, event: str) -> None:
 
 async def events_after(tx: Tx, run_id: str, after: int, limit: int) -> list[Row]:
     """Rows of events behind a seq."""
-    return await tx.all(
-        "select seq_from, seq_to, data from run_events where run_id = %s and seq_to > %s"
-        " order by seq_from limit %s",
-        (run_id, after, limit),
-    )
+    return await tx.all("select * from events_after(%s, %s, %s)", ([run_id], [after], limit))
 
 
 async def add_ticket(tx: Tx, values: tuple[Any, ...]) -> None:

@@ -1,8 +1,8 @@
 """A run at work in this process: its steps, each finished once, and the events they make."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import orjson
 
@@ -13,6 +13,11 @@ from lantern.core.errors import Unavailable
 from lantern.core.events import Item
 from lantern.core.kinds import Body, Part, RunFailed, RunRow, StepResult
 from lantern.core.live import Live
+
+
+Answer = TypeVar("Answer")
+
+COMMIT = "select commit_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s, %s, %s) as mine"
 
 
 class Lost(Exception):
@@ -149,7 +154,7 @@ class Working:
     ) -> None:
         """Make a finished step and its events durable, then show the events. Raises Lost."""
         epoch = self.db.epoch
-        await self.bus.settle(self.live)
+        await _insist(lambda: self.bus.settle(self.live))
         row = self.live.draft(items)
         step = orjson.dumps(self._finished, default=str).decode() if self._finished else None
         end = orjson.dumps(final).decode() if final else None
@@ -157,25 +162,22 @@ class Working:
             *(self.run.tenant, self.run.id, self.bus.node, self.run.attempt, expect),
             *(step, following, end, *row, self.bus.tell_others),
         )
-        if not await self._insist(given):
+        answer = await _insist(lambda: self.db.one(COMMIT, given))
+        if not (answer and answer["mine"]):
             raise Lost
         if self.db.epoch != epoch:
-            await self.bus.flush()  # rows of this step died with the server: write them again
+            await _insist(self.bus.flush)  # rows of this step died with the server
         self._finished, self._fresh = None, False
         self.live.publish(items)
 
-    async def _insist(self, given: tuple[Any, ...]) -> bool:
-        """Try until the database answers; a node that cannot reach it is suspended meanwhile."""
-        while True:
-            try:
-                answer = await self.db.one(
-                    "select commit_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s::jsonb,"
-                    " %s, %s, %s, %s) as mine",
-                    given,
-                )
-                return bool(answer and answer["mine"])
-            except (ConnectionLost, Unavailable):
-                await asyncio.sleep(0.1)
+
+async def _insist(action: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Try until the database answers; a node that cannot reach it is suspended meanwhile."""
+    while True:
+        try:
+            return await action()
+        except (ConnectionLost, Unavailable):
+            await asyncio.sleep(0.1)
 
 
 def _fields(result: StepResult) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Data directories of their own, and processes that use them."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -13,8 +14,6 @@ import psycopg
 import pytest
 
 from lantern.core import postgres
-from lantern.core.postgres_cluster import Cluster
-from lantern.core.postgres_files import Files
 
 PROGRAM = Path(__file__).with_name("user.py")
 
@@ -82,8 +81,8 @@ def user() -> Iterator[Callable[..., User]]:
         one.end()
 
 
-@pytest.fixture
-def place() -> Iterator[Path]:
+@contextlib.contextmanager
+def open_place() -> Iterator[Path]:
     """A folder with a short path that every user may pass through."""
     folder = Path(tempfile.mkdtemp(prefix="lantern-"))
     folder.chmod(0o755)
@@ -92,19 +91,26 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
+def place() -> Iterator[Path]:
+    with open_place() as folder:
+        yield folder
+
+
+@pytest.fixture
 def new_dir(place: Path) -> Iterator[Path]:
     """A data directory that is not there yet; its server and its files are gone at the end."""
     folder = place / "data"
     yield folder
-    clean(folder)
+    if folder.is_dir():
+        postgres.remove(folder)
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template() -> Iterator[Path]:
     """A data directory whose server was started and stopped once."""
-    folder = tmp_path_factory.mktemp("template") / "data"
-    postgres.acquire(folder, fsync=False).release()
-    return folder
+    with open_place() as place:
+        postgres.acquire(place / "data", fsync=False).release()
+        yield place / "data"
 
 
 @pytest.fixture
@@ -114,13 +120,11 @@ def data_dir(new_dir: Path, template: Path) -> Path:
     return new_dir
 
 
-def clean(folder: Path) -> None:
-    """Stop what runs on a data directory and remove what lies elsewhere."""
-    files = Files(folder)
-    if folder.is_dir():
-        Cluster(files).stop()
-        if files.pointer.exists():
-            shutil.rmtree(files.home, ignore_errors=True)
+@pytest.fixture(scope="session")
+def first() -> Iterator[tuple[Path, postgres.Server]]:
+    """The data directory and the server of a first start."""
+    with open_place() as place, postgres.acquire(place / "data") as server:
+        yield place / "data", server
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The life of an embedded server: first start, users that come and go, last one out."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -11,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from lantern.core.postgres import PostgresFailed, acquire, find_binaries
+from lantern.core.postgres import PostgresFailed, acquire, find_binaries, remove
 from lantern.core.postgres_binaries import major_of
 from lantern.core.postgres_cluster import Cluster
 from lantern.core.postgres_files import Files, trim_log
@@ -25,44 +26,80 @@ def settings_of(dsn, *names):
         ]
 
 
-def test_first_start_makes_a_database(new_dir, query):
-    with acquire(new_dir) as server:
-        assert query(server.dsn, "select current_database()") == "lantern"
-        assert query(server.dsn, "select current_user::text") == "lantern"
-        encoding = query(server.dsn, "select pg_encoding_to_char(encoding) from pg_database")
-        assert encoding == "UTF8"
-        assert query(server.dsn, "select upper('é') || lower('Ü')") == "Éü"
-        assert settings_of(server.dsn, "fsync", "jit", "TimeZone", "listen_addresses") == [
-            "on",
-            "off",
-            "UTC",
-            "127.0.0.1",
-        ]
-        assert psutil.pid_exists(server.pid)
-    assert server.pid is None
+def test_first_start_makes_a_database(first, query):
+    _, server = first
+    assert query(server.dsn, "select current_database()") == "lantern"
+    assert query(server.dsn, "select current_user::text") == "lantern"
+    assert query(server.dsn, "select pg_encoding_to_char(encoding) from pg_database") == "UTF8"
+    assert query(server.dsn, "select upper('é') || lower('Ü')") == "Éü"
+    names = ("fsync", "jit", "TimeZone", "listen_addresses", "data_checksums")
+    assert settings_of(server.dsn, *names) == ["on", "off", "UTC", "127.0.0.1", "on"]
 
 
-def test_trigrams_know_letters_beyond_ascii(data_dir, query):
-    with acquire(data_dir, fsync=False) as server:
-        query(server.dsn, "create extension pg_trgm")
-        assert query(server.dsn, "select similarity('Müller', 'müller')") == 1
-        assert query(server.dsn, "select similarity('ééé', 'ooo')") == 0
+def test_trigrams_know_letters_beyond_ascii(first, query):
+    _, server = first
+    query(server.dsn, "create extension pg_trgm")
+    assert query(server.dsn, "select similarity('Müller', 'müller')") == 1
+    assert query(server.dsn, "select similarity('ééé', 'ooo')") == 0
 
 
-def test_the_password_is_private(new_dir):
-    with acquire(new_dir, fsync=False) as server:
-        file = new_dir / "postgres.password"
-        password = file.read_text().strip()
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert len(password) >= 40
-        assert password in server.dsn
-        assert password not in (new_dir / "postgres.log").read_text()
-        process = psutil.Process(server.pid)
-        assert password not in " ".join(process.cmdline() + list(process.environ().values()))
-        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(server.dsn.replace(password, "guess")).close()
-    found = [p for p in new_dir.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
-    assert not found
+def test_the_password_is_private(first):
+    folder, server = first
+    file = folder / "postgres.password"
+    password = file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(password) >= 40
+    assert password in server.dsn
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(server.dsn.replace(password, "guess")).close()
+    assert password not in (folder / "postgres.log").read_text()
+    process = psutil.Process(server.pid)
+    assert password not in " ".join(process.cmdline() + list(process.environ().values()))
+    others = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
+    assert not others
+
+
+def test_idle_memory(first):
+    _, server = first
+    if not hasattr(psutil.Process().memory_full_info(), "pss"):
+        pytest.skip("this system does not tell shared memory apart")
+    postmaster = psutil.Process(server.pid)
+    used = postmaster.memory_full_info().pss
+    for child in postmaster.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # vacuum workers come and go
+            used += child.memory_full_info().pss
+    assert used < 60e6
+
+
+def test_the_server_inherits_no_lock_of_its_users(first):
+    _, server = first
+    handles = Path(f"/proc/{server.pid}/fd")
+    if not handles.exists():
+        pytest.skip("needs /proc")
+    names = {one.readlink().name for one in handles.iterdir()}
+    assert "postgres.users" not in names
+    assert "postgres.starting" not in names
+    assert "postgres.alive" in names
+    assert os.getsid(server.pid) == server.pid
+
+
+def test_the_log_holds_no_data_and_is_bounded(first, query):
+    folder, server = first
+    log = folder / "postgres.log"
+    query(server.dsn, "create table people (mail text primary key)")
+    query(server.dsn, "insert into people values ('ann@acme.example')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        query(server.dsn, "insert into people values ('ann@acme.example')")
+    assert "acme" not in log.read_text()
+    size = log.stat().st_size
+    trim_log(log, limit=size - 1)
+    assert log.stat().st_size == 0
+    assert 0 < log.with_name("postgres.log.1").stat().st_size <= size // 4
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(psycopg.conninfo.make_conninfo(server.dsn, user="stranger")).close()
+    text = log.read_text()
+    assert "stranger" in text  # it goes on in the emptied file
+    assert "\0" not in text
 
 
 def test_second_start_is_fast_and_finds_the_rows(data_dir, query):
@@ -143,6 +180,26 @@ def test_a_long_path_has_no_socket_but_tcp(place, query):
         assert server.ensure() is False
 
 
+def test_another_server_on_the_remembered_port_is_not_ours(place, query):
+    folder = place / ("long" * 25) / "data"
+    acquire(folder, fsync=False).release()
+    port = int((folder / "postgres.port").read_text())
+
+    def answer():
+        connection, _ = other.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1024)
+            connection.sendall(b"R")
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        threading.Thread(target=answer, daemon=True).start()
+        with acquire(folder, fsync=False) as server:
+            assert query(server.dsn, "select 1") == 1
+        socket.create_connection(("127.0.0.1", port)).close()  # nobody has called it yet
+
+
 def test_odd_letters_in_the_path(place, query):
     folder = place / "my data \"new\" 'ü' %41"
     with acquire(folder, fsync=False) as server:
@@ -179,42 +236,24 @@ def test_settings_of_the_operator_win(data_dir):
         assert settings_of(server.dsn, "shared_buffers", "work_mem") == ["64MB", "9MB"]
 
 
-def test_the_log_holds_no_data_and_is_bounded(data_dir, query):
-    log = data_dir / "postgres.log"
-    with acquire(data_dir, fsync=False) as server:
-        query(server.dsn, "create table people (mail text primary key)")
-        query(server.dsn, "insert into people values ('ann@acme.example')")
-        with pytest.raises(psycopg.errors.UniqueViolation):
-            query(server.dsn, "insert into people values ('ann@acme.example')")
-        assert "acme" not in log.read_text()
-        size = log.stat().st_size
-        trim_log(log, limit=size - 1)
-        assert log.stat().st_size == 0
-        assert 0 < log.with_name("postgres.log.1").stat().st_size <= size // 4
-    text = log.read_text()
-    assert "shut down" in text  # it goes on in the emptied file
-    assert "\0" not in text
+def test_a_server_without_a_free_connection_is_not_dead(data_dir, query):
+    with (data_dir / "postgres/data/postgresql.conf").open("a") as file:
+        file.write("max_connections = 4\n")
+    with acquire(data_dir, fsync=False) as server, contextlib.ExitStack() as stack:
+        pid = server.pid
+        for _ in range(4):
+            stack.enter_context(psycopg.connect(server.dsn))
+        with pytest.raises(psycopg.OperationalError, match="too many clients"):
+            psycopg.connect(server.dsn).close()
+        assert server.ensure() is False
+        assert server.pid == pid
 
 
-def test_idle_memory(data_dir):
-    with acquire(data_dir, fsync=False) as server:
-        postmaster = psutil.Process(server.pid)
-        family = [postmaster, *postmaster.children(recursive=True)]
-        if not hasattr(family[0].memory_full_info(), "pss"):
-            pytest.skip("this system does not tell shared memory apart")
-        assert sum(one.memory_full_info().pss for one in family) < 60e6
-
-
-def test_the_server_inherits_no_lock_of_its_users(data_dir):
-    with acquire(data_dir, fsync=False) as server:
-        handles = Path(f"/proc/{server.pid}/fd")
-        if not handles.exists():
-            pytest.skip("needs /proc")
-        names = {one.readlink().name for one in handles.iterdir()}
-        assert "postgres.users" not in names
-        assert "postgres.starting" not in names
-        assert "postgres.alive" in names
-        assert os.getsid(server.pid) == server.pid
+def test_remove_leaves_nothing_but_not_while_in_use(data_dir):
+    with acquire(data_dir, fsync=False), pytest.raises(PostgresFailed, match="in use"):
+        remove(data_dir)
+    remove(data_dir)
+    assert not data_dir.exists()
 
 
 def test_programs_of_the_system_are_second_choice(new_dir, query):

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lantern.core.postgres import PostgresFailed, acquire, find_binaries
+from lantern.core.postgres import PostgresFailed, acquire, find_binaries, remove
 from lantern.core.postgres_account import choose
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -72,24 +72,22 @@ def test_nobody_in_an_open_folder(new_dir, query):
 
 def test_nobody_in_a_private_home_goes_elsewhere(private, query):
     folder = private / "data"
-    try:
-        with acquire(folder, fsync=False, _namespaces=False) as server:
-            assert uid_of(server) == NOBODY
-            home = Path((folder / "postgres.home").read_text().strip())
-            assert home.parent == AWAY
-            assert home.stat().st_uid == NOBODY
-            assert stat.S_IMODE(home.stat().st_mode) == 0o700
-            query(server.dsn, "create table kept as select 7 as x")
-        assert not (folder / "postgres").exists()
-        assert stat.S_IMODE(private.stat().st_mode) == 0o700
-        with acquire(folder, fsync=False, _namespaces=False) as server:
-            assert query(server.dsn, "select x from kept") == 7
-        folder.rename(private / "moved")  # the pointer goes along
-        folder = private / "moved"
-        with acquire(folder, fsync=False) as server:
-            assert query(server.dsn, "select x from kept") == 7
-    finally:
-        shutil.rmtree((folder / "postgres.home").read_text().strip())
+    with acquire(folder, fsync=False, _namespaces=False) as server:
+        assert uid_of(server) == NOBODY
+        home = Path((folder / "postgres.home").read_text().strip())
+        assert home.parent == AWAY
+        assert home.stat().st_uid == NOBODY
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        query(server.dsn, "create table kept as select 7 as x")
+    assert not (folder / "postgres").exists()
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    with acquire(folder, fsync=False, _namespaces=False) as server:
+        assert query(server.dsn, "select x from kept") == 7
+    folder = folder.rename(private / "moved")  # the pointer goes along
+    with acquire(folder, fsync=False) as server:
+        assert query(server.dsn, "select x from kept") == 7
+    remove(folder)
+    assert not home.exists()
 
 
 def test_a_pointer_without_its_home_is_made_good(private, place, query):

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
 from lantern.core.postgres import PostgresFailed, acquire, find_binaries
+from lantern.core.postgres_account import choose
 from lantern.core.postgres_cluster import Cluster
 from lantern.core.postgres_files import Files
 
@@ -268,13 +268,16 @@ def test_a_read_only_disk(small_disk):
         acquire(small_disk / "data")
 
 
-def test_a_server_started_by_hand_is_not_touched(data_dir):
-    if os.geteuid() == 0:
-        pytest.skip("Postgres started by hand refuses root")
+def test_a_server_started_by_hand_is_not_touched(data_dir, place):
+    acquire(data_dir, fsync=False).release()
     data = data_dir / "postgres/data"
-    command = [find_binaries() / "postgres", "-D", data, "-p", "1", "-h", "", "-k", Path("/tmp")]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+    account = choose(data.stat().st_uid, new=False)
+    command = [find_binaries() / "postgres", "-D", data, "-c", "listen_addresses=", "-k", data]
+    with subprocess.Popen(
+        [*account.prefix, *command], stderr=subprocess.DEVNULL, **account.options()
+    ) as server:
         wait_until((data / "postmaster.pid").exists)
         with pytest.raises(PostgresFailed, match="was not started by Lantern"):
             acquire(data_dir, fsync=False)
+        assert server.poll() is None
         server.send_signal(signal.SIGINT)

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lantern.core import log, postgres
-from lantern.settings import LogSettings
+from lantern.core import postgres
 
 
 def say(**facts: Any) -> None:
@@ -19,7 +18,6 @@ def say(**facts: Any) -> None:
 
 
 def main() -> None:
-    log.configure(LogSettings())
     options = json.loads(sys.argv[2])
     uid = options.pop("uid", None)
     if uid is not None:

@@ -71,7 +71,9 @@ class Step(Model):
     status: str
     duration_ms: int | None = None
     model_used: str | None = None
+    why: str | None = None
     tokens: Tokens | None = None
+    cost_usd: Decimal | None = None
     started_at: datetime | None = None
 
 

@@ -1,0 +1,17 @@
+"""A command that works on its run itself, because no other node is there."""
+
+from collections.abc import AsyncIterator
+
+from lantern import app
+from lantern.core import home
+from lantern.settings import Settings
+
+
+async def work(
+    settings: Settings, place: home.Home, run_id: str, seen: int
+) -> AsyncIterator[bytes]:
+    """Frames of a run while this process is a node; it ends when the caller stops reading."""
+    async with app.open_node(settings, place, "command") as parts:
+        parts.node.wake()  # the run waits already
+        async for data in parts.bus.follow(run_id, seen):
+            yield data

@@ -1,0 +1,33 @@
+"""The socket that a server listens on: bound first, so that a taken port is known at once."""
+
+import errno
+import socket
+
+from lantern.core.errors import Conflict
+from lantern.settings import ServerSettings
+
+
+def bind(settings: ServerSettings) -> socket.socket:
+    """A bound socket that does not listen yet. Raises `Conflict` with a mend."""
+    host, port = settings.host, settings.port
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, proto)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        mend = "choose another --port" if taken else "choose another --host or --port"
+        why = "is in use" if taken else f"cannot be used ({error.strerror})"
+        raise Conflict(f"{host}:{port} {why}: {mend}") from error
+    return bound
+
+
+def url(bound: socket.socket) -> str:
+    """The address of a bound socket, as a person opens it."""
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - what it listens on is not where one connects
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

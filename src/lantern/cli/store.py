@@ -1,0 +1,117 @@
+"""All SQL of the command line: tenants, nodes, backup."""
+
+from lantern.core.db import Database, Row
+
+WELCOME_CREDITS = 1000
+SCHEMAS = ("lantern", "dbos")  # all that is ours in a database
+OLD = "lantern_replaced"
+SYSTEM_ROLE = "lantern_system"  # sees every tenant's rows; owner of the functions that cross them
+
+
+async def tenants(db: Database) -> list[Row]:
+    """Every tenant: id, name, plan, created_at, balance, keys."""
+    return await db.all("select * from list_tenants()")
+
+
+async def create_tenant(db: Database, name: str, plan: str) -> int:
+    """A new tenant with its first credits; its id."""
+    row = await db.one("select create_tenant(%s, %s, %s) as id", (name, plan, WELCOME_CREDITS))
+    assert row is not None
+    return int(row["id"])
+
+
+async def nodes(db: Database, dead_seconds: float) -> list[Row]:
+    """Processes at work on this database: id, role, host, pid."""
+    return await db.all(
+        "select id, role, host, pid, version, started_at from nodes"
+        " where beat > clock_timestamp() - make_interval(secs => %s) order by started_at",
+        (dead_seconds,),
+    )
+
+
+# ---------------------------------------------------------------- backup and restore, as the owner
+async def bypasses_row_security(db: Database) -> bool:
+    """Whether the owner's role sees every row, as the one of the embedded server does."""
+    row = await db.one(
+        "select rolsuper or rolbypassrls as free from pg_roles where rolname = session_user"
+    )
+    return bool(row and row["free"])
+
+
+async def let_system_read_jobs(db: Database) -> None:
+    """So that one role can read all that a backup takes."""
+    await _as_owner(
+        db,
+        """
+        do $$ begin
+            if to_regnamespace('dbos') is not null then
+                grant usage on schema dbos to lantern_system;
+                grant select on all tables in schema dbos to lantern_system;
+                grant select on all sequences in schema dbos to lantern_system;
+            end if;
+            grant select on all sequences in schema lantern to lantern_system;
+        end $$""",
+    )
+
+
+async def has_old(db: Database) -> bool:
+    """Whether an earlier restore was cut off."""
+    row = await db.one("select to_regnamespace(%s) is not null as found", (OLD,))
+    return bool(row and row["found"])
+
+
+async def set_aside(db: Database) -> None:
+    """Rename what is there."""
+    await _rename(db, "", "_replaced")
+
+
+async def put_back(db: Database) -> None:
+    """Undo `set_aside`."""
+    await _rename(db, "_replaced", "")
+
+
+async def drop_old(db: Database) -> None:
+    """Remove what a restore has replaced."""
+    for name in SCHEMAS:
+        await _as_owner(db, f"drop schema if exists {name}_replaced cascade")
+
+
+async def give_functions_to_system(db: Database) -> None:
+    """As the migrations do: what crosses tenants belongs to the role that may."""
+    await _as_owner(
+        db,
+        """
+        do $$
+        declare f regprocedure;
+        begin
+            grant create on schema lantern to lantern_system;
+            for f in select p.oid::regprocedure from pg_proc p
+                where p.pronamespace = 'lantern'::regnamespace and p.prosecdef
+            loop
+                execute format('alter function %s owner to lantern_system', f);
+                execute format('revoke all on function %s from public', f);
+                execute format('grant execute on function %s to lantern_app', f);
+            end loop;
+            revoke create on schema lantern from lantern_system;
+        end $$""",
+    )
+
+
+async def _rename(db: Database, now: str, then: str) -> None:
+    for name in SCHEMAS:
+        await _as_owner(
+            db,
+            f"""
+            do $$ begin
+                if to_regnamespace('{name}{now}') is not null then
+                    alter schema {name}{now} rename to {name}{then};
+                end if;
+            end $$""",
+        )
+
+
+async def _as_owner(db: Database, sql: str) -> None:
+    async with db.transaction() as tx:
+        await tx.run("set local role none")
+        await tx.run("set local statement_timeout = 0")
+        await tx.run(sql)
