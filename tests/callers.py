@@ -39,9 +39,7 @@ async def caller(
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
     # Without `verify` every client would read the system's certificates, for 50 ms.
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=30, verify=False
-    ) as client:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, verify=False) as client:
         yield client
 
 

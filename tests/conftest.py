@@ -13,7 +13,7 @@ import pytest
 from servers import InProcess
 
 from lantern import keys
-from lantern.core import ids, migrate, postgres
+from lantern.core import ids, jobs, migrate, postgres
 from lantern.core.db import Database
 from lantern_dev.model import FakeModel
 
@@ -61,6 +61,7 @@ def clone_database(server: postgres.Server) -> str:
         if not made:
             connection.execute(f"create database {TEMPLATE}_new")
             migrate.apply(_dsn(server, f"{TEMPLATE}_new"))
+            jobs.migrate_jobs(_dsn(server, f"{TEMPLATE}_new"))
             connection.execute(f"alter database {TEMPLATE}_new rename to {TEMPLATE}")
         connection.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
     return _dsn(server, name)

@@ -22,7 +22,9 @@ from targets import DEFAULT, TARGETS, Target
 
 HERE = pathlib.Path(__file__).resolve().parent
 TMP = HERE / "results" / "tmp"
-LOCK = pathlib.Path(os.environ.get("BENCH_LOCK", "/tmp/lantern-bench.lock"))
+LOCK = pathlib.Path(
+    os.environ.get("BENCH_LOCK", pathlib.Path(tempfile.gettempdir()) / "lantern-bench.lock")
+)
 READY_STARTS = 3
 
 # What the client does; 50 tokens everywhere. Paced: the first token after 20 ms, one every 5 ms.
@@ -170,12 +172,16 @@ def measure(chosen, name: str, number: int) -> dict:
     """One pass over one target, alone on this machine as far as other benchmarks go."""
     log = TMP / f"{name}-{number}.log"
     work = pathlib.Path(tempfile.mkdtemp(prefix="lantern-bench-"))
+    work.chmod(0o711)  # as root, a Postgres under another uid has to pass through
     with LOCK.open("w") as lock, fake_model(log) as (fake, process):
         fcntl.flock(lock, fcntl.LOCK_EX)
         print(f"{name}, pass {number}, {time.strftime('%T')}", flush=True)
         target = TARGETS[name](name, work, fake, log)
         try:
             result = Pass(chosen, target, process.pid).run()
+        except machine.Failed as error:
+            print(f"  {name} failed: {error}", flush=True)
+            result = {"target": name, "scenarios": {}, "failed": str(error)}
         finally:
             target.close()
             shutil.rmtree(work, ignore_errors=True)
@@ -202,6 +208,8 @@ def main() -> None:
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(text)
     print("\n" + text)
+    if any("failed" in result for result in results):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

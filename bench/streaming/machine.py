@@ -22,6 +22,10 @@ LOAD_CPU = os.environ.get("LOAD_CPU", "1" if (os.cpu_count() or 1) > 1 else "0")
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+class Failed(Exception):
+    """A target did not start or did not give what it should; the others go on."""
+
+
 def realtime() -> str:
     """`chrt -r 1` where it works. Plain nice does nothing between sessions on many kernels."""
     probe = ["chrt", "-r", "1", "true"]
@@ -56,13 +60,13 @@ def wait_http(url: str, process: subprocess.Popen, limit: float = 90) -> None:
     end = time.monotonic() + limit
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise SystemExit(f"{process.args} ended with {process.returncode}; see its log")
+            raise Failed(f"ended with {process.returncode}; see its log")
         try:
             OPENER.open(url, timeout=2).read()
             return
         except OSError:  # refused, or not 200 yet
             time.sleep(0.01)
-    raise SystemExit(f"not ready after {limit:.0f} s: {url}")
+    raise Failed(f"not ready after {limit:.0f} s: {url}")
 
 
 def free_port() -> int:

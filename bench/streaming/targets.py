@@ -119,7 +119,7 @@ class Agno(Target):
             )
         answer = self.postgres.stdout.readline()
         if not answer:
-            raise SystemExit(f"no Postgres for {self.name}; see {self.log}")
+            raise machine.Failed(f"no Postgres for {self.name}; see {self.log}")
         self.server_info = json.loads(answer)
 
     def command(self) -> list:
@@ -181,7 +181,7 @@ class Lantern(Target):
             [*map(str, (*create, *where))], capture_output=True, text=True, cwd=self.work
         )
         if done.returncode:
-            raise SystemExit(f"no key: {done.stdout}{done.stderr}")
+            raise machine.Failed(f"no key: {done.stdout}{done.stderr}")
         self.adapter_args = {"key": json.loads(done.stdout)["key"]}
         self.start()  # the measured starts find the data directory as a first start leaves it
         self.stop()

@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from lantern import __version__
 from lantern.agents import api as agents_api
-from lantern.core import home, http, ids, openapi
+from lantern.core import cleanup, home, http, ids, jobs, openapi, timers
 from lantern.core.bus import Bus
 from lantern.core.db import Database
 from lantern.core.nodes import Node, Role
 from lantern.core.web import Web
+from lantern.gate import ledger
 from lantern.gate.edge import Edge
 from lantern.gate.limits import Doors
 from lantern.keys import api as keys_api
@@ -62,12 +63,29 @@ async def open_node(
         node.revive = place.revive
         engine = Engine(node, bus, models, settings.runs)
         engine.attach()
+        await _queued_work(node, settings, stack)
         await node.open()
         stack.push_async_callback(node.close)
         await bus.open()
         stack.push_async_callback(bus.close)
         stack.push_async_callback(engine.drain, settings.server.drain_seconds)
         yield Parts(settings, db, bus, node, models, engine)
+
+
+async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) -> None:
+    """Jobs and timers, tended by the node's loop."""
+    queue = jobs.Jobs(node)
+    await queue.open()
+    stack.push_async_callback(queue.close, settings.server.drain_seconds)
+    async with node.db.transaction() as tx:
+        await cleanup.schedule(tx, settings.retention)
+        await ledger.schedule(tx)
+
+    async def fire() -> None:
+        await timers.run_due(node.db)
+
+    node.each_second += [fire, queue.tend]
+    node.on_suspend.append(queue.suspend)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -134,6 +134,29 @@ async def test_a_server_killed_alone_goes_on_when_it_is_started_again(
     assert len({e["seq"] for e in seen + events}) == len(seen + events)
 
 
+async def test_a_paused_node_comes_back_under_a_new_id_and_writes_nothing(
+    spawn: Callable[..., Process], own_db: tuple[str, Tenant]
+) -> None:
+    dsn, tenant = own_db
+    heir, sleeper = spawn(dsn), spawn(dsn)
+    async with client(heir, tenant) as here, client(sleeper, tenant) as there:
+        before = (await there.get("/healthz")).json()["node"]
+        await make_agent(here, model="paced")
+        run_id = await start(there)
+        await asyncio.sleep(0.5)
+        os.kill(sleeper.process.pid, signal.SIGSTOP)
+        run = await finished(here, run_id)
+        transcript = (await here.get(f"/v1/runs/{run_id}/stream")).text
+        os.kill(sleeper.process.pid, signal.SIGCONT)
+        await asyncio.sleep(1.5)
+        after = (await there.get("/healthz")).json()
+        again = (await there.get(f"/v1/runs/{run_id}/stream")).text
+    assert run["output"]["text"] == "".join(words(120))
+    assert again == transcript
+    assert after["status"] == "ok"
+    assert after["node"] != before
+
+
 async def test_sigterm_hands_the_rest_on(
     spawn: Callable[..., Process], own_db: tuple[str, Tenant]
 ) -> None:

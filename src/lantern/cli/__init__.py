@@ -108,10 +108,15 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Entry point: 0 done, 1 failed, 2 used wrongly; errors are one line on standard error."""
+    """Entry point."""
     signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(args: list[str]) -> int:
+    """Run a command: 0 done, 1 failed, 2 used wrongly; an error is one line on standard error."""
     try:
-        code = app(standalone_mode=False)
+        code = app(args, prog_name="lantern", standalone_mode=False)
     except Exception as error:
         if os.environ.get("LANTERN_DEBUG"):
             raise
@@ -119,7 +124,7 @@ def main() -> NoReturn:
         print(line, file=sys.stderr)
     except KeyboardInterrupt:
         code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

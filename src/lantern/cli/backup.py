@@ -54,6 +54,8 @@ def restore(
     config: options.Config = None,
 ) -> None:
     """Read FILE into an empty database, and bring it up to date; no node may run."""
+    if not file.is_file():
+        raise BadRequest(f"No such file: {file}")
     settings = options.load(data_dir, config)
     common.quiet(settings)
     restored = asyncio.run(_restore(settings, file, force))
@@ -82,8 +84,6 @@ async def _backup(settings: Settings, file: Path) -> None:
 
 
 async def _restore(settings: Settings, file: Path, force: bool) -> dict[str, Any]:
-    if not file.is_file():
-        raise BadRequest(f"No such file: {file}")
     if settings.database_url:
         await asyncio.to_thread(migrate.apply, settings.database_url)  # makes the roles
     async with common.joined(settings) as (place, db):

@@ -57,16 +57,10 @@ def quiet(settings: Settings) -> None:
     log.configure(settings.log.model_copy(update={"level": chosen}))
 
 
-async def first_tenant(db: Database) -> None:
-    """An empty database gets its tenant 1."""
-    if not await store.tenants(db):
-        await store.create_tenant(db, "default", "team")
-
-
 async def check_tenant(db: Database, tenant: int) -> None:
     """Raise NotFound for a tenant that is not there; an empty database gets its first."""
     if tenant == FIRST_TENANT:
-        await first_tenant(db)
+        await store.first_tenant(db)
     if tenant not in {row["id"] for row in await store.tenants(db)}:
         raise NotFound(f"Tenant {tenant} not found: `lantern tenants list` shows all")
 

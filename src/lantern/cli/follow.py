@@ -1,9 +1,9 @@
 """The events of a run for the terminal: from the node that works on it, or from one of our own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -25,10 +25,11 @@ async def follow(
     """Every event of a run to its last. With no live node this process becomes one meanwhile."""
     seen = 0
     while True:
-        if await store.nodes(db, settings.nodes.dead_seconds):
-            source = _from_others(settings, db, run_id, seen)
-        else:
-            source = load("here").work(settings, place, run_id, seen)
+        source: AsyncGenerator[bytes, None] = (
+            _from_others(settings, db, run_id, seen)
+            if await store.nodes(db, settings.nodes.dead_seconds)
+            else load("here").work(settings, place, run_id, seen)
+        )
         async with aclosing(source) as frames:
             async for data in frames:
                 for event in parse(data):
@@ -46,11 +47,11 @@ def parse(data: bytes) -> list[Event]:
 
 async def _from_others(
     settings: Settings, db: Database, run_id: str, seen: int
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Frames of a run that lives on another node; ends when no node is left."""
     bus = Bus(db, settings.runs)
     await bus.open()
-    source = bus.follow(run_id, seen)
+    source = cast(AsyncGenerator[bytes, None], bus.follow(run_id, seen))
     pending: asyncio.Future[bytes] | None = None
     try:
         while True:

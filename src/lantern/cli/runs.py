@@ -27,7 +27,7 @@ class Status(StrEnum):
 
 
 @app.command("list")
-def table(
+def table(  # noqa: PLR0913 - one parameter for each option
     agent: Annotated[str | None, typer.Option("--agent", help="Only runs of this agent.")] = None,
     status: Annotated[Status | None, typer.Option("--status", help="Only these.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="The newest so many.")] = (

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lantern import app as application
-from lantern.cli import common, listener
+from lantern.cli import listener, store
 from lantern.core import home, log
 from lantern.settings import Settings
 
@@ -56,7 +56,7 @@ class Http:
         _on_signals(self.stop)
         try:
             async with self.app.router.lifespan_context(self.app):
-                await common.first_tenant(self.app.state.db)
+                await store.first_tenant(self.app.state.db)
                 await self.server.serve([self.bound])
         except asyncio.CancelledError:
             if not self.server.should_exit:

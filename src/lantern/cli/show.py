@@ -1,7 +1,6 @@
 """A run in the terminal: a live list of steps over the text, or plain lines where nobody watches."""
 
 import sys
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import orjson
@@ -88,7 +87,6 @@ class Watch:
         self.console = console
         self.steps: list[tuple[str, str, str]] = []  # name, state, remark
         self.text: list[str] = []
-        self._spinner = Spinner("dots")
         self._live = Live(
             console=console, get_renderable=self._draw, refresh_per_second=15, transient=True
         )
@@ -115,13 +113,8 @@ class Watch:
         self._live.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
         for step in self.steps:
             self.console.print(_line(step))
         if self.text:

@@ -1,8 +1,11 @@
 """All SQL of the command line: tenants, nodes, backup."""
 
+from datetime import datetime
+
 from lantern.core.db import Database, Row
 
 WELCOME_CREDITS = 1000
+FIRST_TENANT_LOCK = 0x74656E616E74  # "tenant"
 SCHEMAS = ("lantern", "dbos")  # all that is ours in a database
 OLD = "lantern_replaced"
 SYSTEM_ROLE = "lantern_system"  # sees every tenant's rows; owner of the functions that cross them
@@ -20,6 +23,19 @@ async def create_tenant(db: Database, name: str, plan: str) -> int:
     return int(row["id"])
 
 
+async def first_tenant(db: Database) -> None:
+    """An empty database gets its tenant 1, also when several start on it at once."""
+    if await tenants(db):
+        return
+    async with db.transaction() as tx:
+        await tx.run("select pg_advisory_xact_lock(%s)", (FIRST_TENANT_LOCK,))
+        await tx.run(
+            "select create_tenant('default', 'team', %s) where not exists"
+            " (select from list_tenants())",
+            (WELCOME_CREDITS,),
+        )
+
+
 async def nodes(db: Database, dead_seconds: float) -> list[Row]:
     """Processes at work on this database: id, role, host, pid."""
     return await db.all(
@@ -27,6 +43,21 @@ async def nodes(db: Database, dead_seconds: float) -> list[Row]:
         " where beat > clock_timestamp() - make_interval(secs => %s) order by started_at",
         (dead_seconds,),
     )
+
+
+async def server_facts(db: Database) -> dict[str, str]:
+    """Settings of the database server that `doctor` looks at."""
+    names = ["server_version", "fsync", "full_page_writes", "synchronous_commit"]
+    rows = await db.all("select name, setting from pg_settings where name = any (%s)", (names,))
+    return {row["name"]: row["setting"] for row in rows}
+
+
+async def now(db: Database) -> datetime:
+    """The database's clock."""
+    row = await db.one("select clock_timestamp() as at")
+    assert row is not None
+    at: datetime = row["at"]
+    return at
 
 
 # ---------------------------------------------------------------- backup and restore, as the owner

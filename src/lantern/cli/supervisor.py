@@ -10,7 +10,7 @@ import sys
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from lantern.cli import common, failures, server
+from lantern.cli import common, failures, server, store
 from lantern.core import clock, log
 from lantern.core.errors import Unavailable
 from lantern.settings import Settings
@@ -110,7 +110,7 @@ def run(settings: Settings, bound: socket.socket) -> None:
 
 async def _prepare(settings: Settings) -> None:
     async with common.joined(settings) as (_, db):
-        await common.first_tenant(db)
+        await store.first_tenant(db)
 
 
 def _serve(settings: Settings, bound: socket.socket, parent: Connection) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from lantern.core import migrate, postgres
+from lantern.core import jobs, migrate, postgres
 from lantern.core.db import APP_ROLE, Database
 from lantern.core.errors import Conflict, Unavailable
 from lantern.settings import Settings
@@ -34,6 +34,7 @@ def enter(settings: Settings) -> Home:
     server = postgres.acquire(settings.data_dir)
     try:
         migrate.apply(server.dsn)
+        jobs.migrate_jobs(server.dsn)
     except BaseException:
         server.release()
         raise

@@ -71,11 +71,6 @@ class Node:
         """Silence after which a node is dead."""
         return timedelta(seconds=self.settings.dead_seconds)
 
-    @property
-    def may_write(self) -> bool:
-        """False when others may already take this node for dead (it was paused, say)."""
-        return self.alive and clock.monotonic() - self._renewed < self.settings.dead_seconds
-
     async def _loop(self) -> None:
         while True:
             try:

@@ -59,7 +59,7 @@ def acquire(
 ) -> "Server":
     """Join the users of the data directory, and start its server if none runs.
 
-    `fsync=False` may lose data in a power cut: for tests. `die_with_parent` stops the server when
+    `fsync=False` may lose all in a power cut, nothing in a kill: for tests. `die_with_parent` stops the server when
     this process is killed. Blocks, up to 30 s. Raises `PostgresFailed`.
     """
     with _in_one_line(data_dir):
@@ -91,7 +91,7 @@ def remove(data_dir: Path) -> None:
         files = Files(data_dir.resolve(strict=True))
         users = open_lock(files.users)
         try:
-            if not take(users, fcntl.LOCK_EX):
+            if not take(users, fcntl.LOCK_EX, 2.0):  # who is leaving has the time to
                 raise PostgresFailed(f"{data_dir} is in use: stop the processes that use it")
             Cluster(files).stop()
             if files.pointer.exists() and files.home.exists():

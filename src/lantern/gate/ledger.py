@@ -184,6 +184,11 @@ async def balance(tx: Tx, tenant: int) -> Balance:
     return Balance(row["balance"], row["granted"])
 
 
+async def schedule(tx: Tx) -> None:
+    """Set the timer that gives back what nobody settles, each minute."""
+    await timers.every(tx, "* * * * *", "credits.release_expired")
+
+
 @timers.local("credits.release_expired")
 async def release_expired(tx: Tx, _fire: timers.Fire | None = None) -> int:
     """Give back what nobody settled in time, over all tenants; returns how many there were.

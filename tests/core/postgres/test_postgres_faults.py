@@ -30,8 +30,9 @@ def runs(data_dir):
 
 
 @pytest.mark.slow
-def test_a_killed_server_comes_back_with_what_was_committed(data_dir, query):
-    with acquire(data_dir) as server:
+@pytest.mark.parametrize("fsync", [True, False])
+def test_a_killed_server_comes_back_with_what_was_committed(data_dir, query, fsync):
+    with acquire(data_dir, fsync=fsync) as server:
         query(server.dsn, "create table kept (x int)")
         query(server.dsn, "insert into kept select generate_series(1, 1000)")
         dead = server.pid
@@ -135,6 +136,8 @@ def test_the_guard_stops_the_server_of_a_killed_process(data_dir, user):
     assert one.first["pid"]
     one.kill()
     wait_until(lambda: not runs(data_dir))
+    with acquire(data_dir, fsync=False) as server:
+        assert server.pid != one.first["pid"]
 
 
 @pytest.mark.slow
