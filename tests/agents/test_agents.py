@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from callers import code_of
 
 LINE = {"name", "description", "model", "status", "created_at", "updated_at", "id", "labels"}

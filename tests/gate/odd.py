@@ -6,11 +6,11 @@ from typing import Any
 
 import psycopg
 from fastapi import APIRouter, Request
+from servers import InProcess
 
 from lantern.core import http
 from lantern.gate.auth import Current
 from lantern.gate.limits import needs
-from servers import InProcess
 
 SECRET = "lnt_" + "S3cret" * 6
 router = APIRouter()

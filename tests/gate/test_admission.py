@@ -4,7 +4,6 @@ import asyncio
 import secrets
 
 import pytest
-
 from callers import caller, code_of, forget_failures, make_key
 
 MANY = {"plan": 1}  # a limit that the second call meets

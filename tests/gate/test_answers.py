@@ -3,8 +3,8 @@
 import re
 
 import pytest
-
 from callers import RATE_HEADERS, caller, code_of, forget_failures, make_key
+
 from lantern.core import http
 
 FAMILIES = sorted(http.FLAT)

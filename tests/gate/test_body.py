@@ -5,7 +5,6 @@ import json
 import time
 
 import pytest
-
 from callers import caller, code_of, forget_failures
 
 JSON = {"content-type": "application/json"}

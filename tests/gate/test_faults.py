@@ -5,10 +5,9 @@ import asyncio
 import httpx
 import psycopg
 import pytest
+from callers import caller, code_of
 from odd import SECRET, Odd
 from structlog.testing import capture_logs
-
-from callers import caller, code_of
 
 ROW = "Failing row contains (ann@example.com, the secret prompt)"
 

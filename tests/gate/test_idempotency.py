@@ -4,8 +4,8 @@ import asyncio
 
 import psycopg
 import pytest
-
 from callers import caller, code_of, make_key
+
 from lantern.gate import idempotency
 
 

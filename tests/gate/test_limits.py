@@ -5,8 +5,8 @@ import math
 import time
 
 import pytest
-
 from callers import caller, code_of, forget_failures, make_key
+
 from lantern.core.db import Database
 from lantern.gate.limits import Doors
 from lantern.settings import DatabaseSettings, LimitSettings

@@ -4,7 +4,6 @@ import asyncio
 import re
 
 import pytest
-
 from callers import caller, code_of, make_key
 
 MADE = {

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, Tenant, model_settings
-from runs.test_api import finished, make_agent, start
+from conftest import Tenant, model_settings
 from servers import InProcess, parse_events, text_of
 
 from lantern.core.db import Database
 from lantern_dev.model import FakeModel, words
+from runs.test_api import finished, make_agent, start
 
 FAULTS = {
     "m401": "m401:fault=401",

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Tenant, clone_database, model_settings, new_tenant
-from runs.test_api import finished, make_agent, start
 from servers import Process, parse_events, text_of
 
 from lantern.core import postgres
 from lantern.core.db import Database
 from lantern_dev.model import FakeModel, words
+from runs.test_api import finished, make_agent, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival")]
 
@@ -46,14 +46,14 @@ def spawn(config: Path) -> Iterator[Callable[..., Process]]:
 
 
 @pytest.fixture
-async def own_db(pg: postgres.Server) -> AsyncIterator[tuple[str, Tenant]]:
+async def own_db(pg: postgres.Server) -> tuple[str, Tenant]:
     """A database that no other server uses."""
     dsn = clone_database(pg)
     db = Database(dsn)
     await db.open()
     tenant = await new_tenant(db)
     await db.close()
-    yield dsn, tenant
+    return dsn, tenant
 
 
 def client(server: Process, tenant: Tenant) -> httpx.AsyncClient:

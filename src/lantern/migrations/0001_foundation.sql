@@ -16,6 +16,13 @@ end $$;
 do $$
 begin
     execute format('grant lantern_app, lantern_system to %I', current_user);
+exception when insufficient_privilege then
+    -- Another owner on this cluster made them; then its administrator has to have granted them.
+    if not (pg_has_role('lantern_app', 'member') and pg_has_role('lantern_system', 'member')) then
+        raise insufficient_privilege using message = format(
+            'another owner made the roles of Lantern on this server; let an administrator run: '
+            'grant lantern_app, lantern_system to %I', current_user);
+    end if;
 end $$;
 
 grant usage on schema lantern to lantern_app, lantern_system;

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from lantern.core import events, kinds, log
+from lantern.core import events, fencing, kinds, log
 from lantern.core.bus import TROUBLE, Bus
 from lantern.core.db import Database, Row
 from lantern.core.kinds import RunFailed, RunRow
@@ -91,16 +91,9 @@ class Engine:
         self.bus.tell_others = not self.node.alone
         if not self.room:
             return
-        rows = await self.db.all(
-            "select * from claim_runs(%s, %s, %s, %s, %s)",
-            (
-                self.node.id,
-                self.node.dead_after,
-                self.node.may_judge,
-                list(self._tasks),
-                min(self.room, CLAIM),
-            ),
-        )
+        dead = self.node.dead_after if self.node.may_judge else None
+        room = min(self.room, CLAIM)
+        rows = await fencing.claim(self.db, self.node.id, dead, list(self._tasks), room)
         for row in rows:
             if row["attempt"] > 1:
                 _log.info("run.taken_over", run_id=row["id"], attempt=row["attempt"])
@@ -125,7 +118,7 @@ class Engine:
         held = list(self._tasks)
         if not held:
             return
-        for row in await self.db.all("select * from lost_runs(%s, %s)", (self.node.id, held)):
+        for row in await fencing.lost(self.db, self.node.id, held):
             cancelled = row["mine"] and row["status"] == "cancelled"
             self._stop(row["id"], "cancelled" if cancelled else "lost")
 
@@ -195,7 +188,7 @@ class Engine:
         if known := self._stops.get(run.id):
             return known
         with suppress(*TROUBLE):
-            rows = await self.db.all("select * from lost_runs(%s, %s)", (self.node.id, [run.id]))
+            rows = await fencing.lost(self.db, self.node.id, [run.id])
             if rows and rows[0]["mine"] and rows[0]["status"] == "cancelled":
                 return "cancelled"
         return "lost"

@@ -6,18 +6,16 @@ from typing import Any, TypeVar
 
 import orjson
 
-from lantern.core import clock, events, kinds
+from lantern.core import clock, events, fencing, kinds
 from lantern.core.bus import Bus
 from lantern.core.db import ConnectionLost, Database
 from lantern.core.errors import Unavailable
 from lantern.core.events import Item
+from lantern.core.fencing import Commit
 from lantern.core.kinds import Body, Part, RunFailed, RunRow, StepResult
 from lantern.core.live import Live
 
-
 Answer = TypeVar("Answer")
-
-COMMIT = "select commit_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s, %s, %s) as mine"
 
 
 class Lost(Exception):
@@ -155,15 +153,22 @@ class Working:
         """Make a finished step and its events durable, then show the events. Raises Lost."""
         epoch = self.db.epoch
         await _insist(lambda: self.bus.settle(self.live))
-        row = self.live.draft(items)
-        step = orjson.dumps(self._finished, default=str).decode() if self._finished else None
-        end = orjson.dumps(final).decode() if final else None
-        given = (
-            *(self.run.tenant, self.run.id, self.bus.node, self.run.attempt, expect),
-            *(step, following, end, *row, self.bus.tell_others),
+        seq_from, seq_to, data = self.live.draft(items)
+        given = Commit(
+            tenant=self.run.tenant,
+            run=self.run.id,
+            node=self.bus.node,
+            attempt=self.run.attempt,
+            expect=expect,
+            step=orjson.dumps(self._finished, default=str).decode() if self._finished else None,
+            following=following,
+            final=orjson.dumps(final).decode() if final else None,
+            seq_from=seq_from,
+            seq_to=seq_to,
+            data=data,
+            notify=self.bus.tell_others,
         )
-        answer = await _insist(lambda: self.db.one(COMMIT, given))
-        if not (answer and answer["mine"]):
+        if not await _insist(lambda: fencing.commit(self.db, given)):
             raise Lost
         if self.db.epoch != epoch:
             await _insist(self.bus.flush)  # rows of this step died with the server

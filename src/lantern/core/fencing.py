@@ -1,0 +1,55 @@
+"""Who may write a run: claims of what has nobody, and commits that only the owner can make.
+
+The SQL functions of migrations/0001 do it in one statement each; the two that look across tenants
+are SECURITY DEFINER (docs/adr/0008), which is why they are called from here and nowhere else.
+"""
+
+from dataclasses import astuple, dataclass
+from datetime import timedelta
+
+from lantern.core.db import Database, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A finished step, its events, the next step, the final state; in the function's order.
+
+    `step` and `final` are JSON or None; `expect` is the status the run must have.
+    """
+
+    tenant: int
+    run: str
+    node: str
+    attempt: int
+    expect: str
+    step: str | None
+    following: str | None
+    final: str | None
+    seq_from: int
+    seq_to: int
+    data: str
+    notify: bool
+
+
+async def claim(
+    db: Database, node: str, dead: timedelta | None, held: list[str], room: int
+) -> list[Row]:
+    """Take up to `room` runs that have nobody. `dead` None: queued ones alone, judging no peer."""
+    return await db.all(
+        "select * from claim_runs(%s, %s, %s, %s, %s)",
+        (node, dead or timedelta(0), dead is not None, held, room),
+    )
+
+
+async def lost(db: Database, node: str, held: list[str]) -> list[Row]:
+    """Runs of `held` that are no longer this node's to work on: id, status, and whether `mine`."""
+    return await db.all("select * from lost_runs(%s, %s)", (node, held))
+
+
+async def commit(db: Database, given: Commit) -> bool:
+    """True when it is durable, also when an earlier try of the same commit made it so."""
+    row = await db.one(
+        "select commit_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s, %s, %s) as mine",
+        astuple(given),
+    )
+    return bool(row and row["mine"])
