@@ -189,17 +189,34 @@ def test_sql_is_recognised():
     assert not SQL.search("Select a model from the table, then update the agent's settings")
 
 
-def test_what_crosses_tenants_is_in_its_decision_record():
-    """ADR 0008 lists every SECURITY DEFINER function, and no other."""
+def definer_functions() -> set[str]:
+    """The functions that see all tenants, by the migrations."""
     scripts = sorted((SRC / "migrations").glob("*.sql"))
     functions = re.compile(
         r"create (?:or replace )?function (\w+)(?:(?!\bas \$).)*?\bsecurity definer", re.DOTALL
     )
-    defined = {name for path in scripts for name in functions.findall(path.read_text("utf-8"))}
+    return {name for path in scripts for name in functions.findall(path.read_text("utf-8"))}
+
+
+def test_what_crosses_tenants_is_in_its_decision_record():
+    """ADR 0008 lists every SECURITY DEFINER function, and no other."""
     record = next((ROOT / "docs" / "adr").glob("0008-*.md")).read_text("utf-8")
     rows = [line.split("|")[1] for line in record.splitlines() if line.startswith("| `")]
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert listed - {"lantern_app", "lantern_system"} == defined
+    assert listed - {"lantern_app", "lantern_system"} == definer_functions()
+
+
+def test_what_crosses_tenants_is_called_from_the_foundation():
+    """From core and gate alone; the command line works for the operator of all tenants."""
+    call = re.compile(rf"\b({'|'.join(sorted(definer_functions()))})\(")
+    wrong = [
+        f"{path.relative_to(SRC)}:{line}: {match[1]}"
+        for path in FILES
+        if path.relative_to(SRC).parts[0] not in {*FOUNDATION, "cli"}
+        for text, line in strings(tree(path))
+        if (match := call.search(text))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_only_the_edge_speaks_http():

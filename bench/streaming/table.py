@@ -50,6 +50,7 @@ ROWS = [
     *spread("TTFT added ms, 1 stream,", "paced-1", "ttft_added_ms", p50=7),
     Row("of which before the model, p50", "paced-1", ("before_model_ms", "p50"), 2),
     *spread("token transit ms, 1 stream,", "paced-1", "transit_ms"),
+    Row("CPU ms a run, 1 stream", "paced-1", ("cpu_ms_per_run",)),
     *spread("TTFT added ms, 16 streams,", "paced-16", "ttft_added_ms"),
     *spread("token transit ms, 16 streams,", "paced-16", "transit_ms", p95=10),
     Row("CPU ms a run, 16 streams", "paced-16", ("cpu_ms_per_run",)),

@@ -85,7 +85,7 @@ class RunSettings(Group):
     stall_seconds: float = Field(
         30.0, gt=0, description="A reader that takes nothing for this long is dropped."
     )
-    max_seconds: int = Field(900, ge=1, description="Longest run when its agent names no limit.")
+    max_seconds: int = Field(900, ge=1, description="A run that takes longer fails with `timeout`.")
 
 
 class NodeSettings(Group):

@@ -13,7 +13,7 @@ import asyncio
 import json
 from collections import Counter, deque
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from lantern_dev.model_wire import STATUS_WORDS, Answer, Anthropic, Behaviour, OpenAI, text, words
 
@@ -133,8 +133,7 @@ class Connection(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self.server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

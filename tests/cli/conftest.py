@@ -69,7 +69,8 @@ class Commands:
     def __call__(self, *args: str | Path) -> Done:
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(json.dumps([*map(str, args), *self.fixed]) + "\n")
+        fixed = () if "--config" in args else self.fixed
+        self.process.stdin.write(json.dumps([*map(str, args), *fixed]) + "\n")
         self.process.stdin.flush()
         return Done(**json.loads(self.process.stdout.readline()))
 

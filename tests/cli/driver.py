@@ -17,7 +17,8 @@ def main() -> None:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = cli.execute(json.loads(line))
         answer = {"code": code, "out": out.getvalue(), "err": err.getvalue()}
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

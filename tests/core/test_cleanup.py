@@ -1,12 +1,28 @@
 """What is over its time goes, what is not stays, however much there is."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from conftest import clone_database
 
-from lantern.core import cleanup, jobs, timers
+from lantern.core import cleanup, postgres, timers
 from lantern.core.db import Database
 from lantern.settings import RetentionSettings
+
+
+@pytest.fixture(scope="module")
+def dsn(pg: postgres.Server) -> str:
+    """A database of its own: the node of another test's server has timers of its own."""
+    return clone_database(pg)
+
+
+@pytest.fixture(scope="module")
+async def db(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
 
 
 async def count(db: Database, tenant: int, table: str) -> int:
@@ -38,8 +54,7 @@ async def run(tx: Any, tenant: int, name: str, age: str, closed: bool) -> None:
 
 
 @pytest.fixture
-def _small_batches(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs.migrate_jobs(dsn)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleanup, "BATCH", 3)
 
 

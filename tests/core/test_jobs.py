@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+from conftest import clone_database
 
-from lantern.core import clock, jobs, jobs_dbos, timers
+from lantern.core import clock, jobs, jobs_dbos, postgres, timers
 from lantern.core.db import Database
 from lantern.core.errors import Conflict, Unavailable
 from lantern.core.jobs import Jobs
@@ -54,9 +55,17 @@ async def refuse(db: Database) -> None:
 
 
 @pytest.fixture(scope="module")
-def jobs_dsn(dsn: str) -> str:
-    jobs.migrate_jobs(dsn)
-    return dsn
+def dsn(pg: postgres.Server) -> str:
+    """A database of its own: the node of another test's server would take the jobs."""
+    return clone_database(pg)
+
+
+@pytest.fixture(scope="module")
+async def db(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
 
 
 @asynccontextmanager
@@ -80,7 +89,7 @@ async def running(db: Database) -> AsyncIterator[Jobs]:
 
 
 @pytest.fixture
-async def clean(jobs_dsn: str, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def clean(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_dbos, "POLL_SECONDS", 0.1)
     for table in ("workflow_status", "workflow_input", "workflow_output"):
         await db.run(f"delete from dbos.{table}")
@@ -161,7 +170,7 @@ async def test_the_engine_starts_with_the_first_job_and_stops_after_the_last(
     assert not [t for t in threading.enumerate() if "dbos" in t.name or "queue-worker" in t.name]
 
 
-async def test_it_works_with_no_more_rights_than_the_server(engine, db, jobs_dsn):
+async def test_it_works_with_no_more_rights_than_the_server(engine, db, dsn):
     await put(db, "test.note", {"name": "x"}, "rights")
     await until(lambda: DONE)
     row = await db.one(
@@ -169,7 +178,7 @@ async def test_it_works_with_no_more_rights_than_the_server(engine, db, jobs_dsn
         " where application_name = 'lantern jobs' and datname = current_database()"
     )
     assert 1 <= row["n"] <= jobs_dbos.CONNECTIONS
-    with jobs_dbos.connect(jobs_dsn) as connection:
+    with jobs_dbos.connect(dsn) as connection:
         facts = connection.execute(
             "select current_user, current_setting('is_superuser'), current_setting('search_path')"
         ).fetchone()
@@ -183,7 +192,7 @@ async def test_it_works_with_no_more_rights_than_the_server(engine, db, jobs_dsn
         assert connection.execute("select count(*) from lantern.api_keys").fetchone() == (0,)
 
 
-async def test_every_connection_of_the_engine_is_made_by_the_door(engine, db, jobs_dsn):
+async def test_every_connection_of_the_engine_is_made_by_the_door(engine, db, dsn):
     """Under the login role there is none but the tests' own."""
     await put(db, "test.note", {"name": "x"}, "door")
     await until(lambda: DONE)
@@ -279,10 +288,10 @@ async def test_a_job_that_kills_its_nodes_is_put_aside(engine, db):
     assert not DONE
 
 
-async def test_lost_connections_are_made_again(engine, db, jobs_dsn):
+async def test_lost_connections_are_made_again(engine, db, dsn):
     await put(db, "test.note", {"name": "before"}, "before")
     await until(lambda: DONE)
-    with psycopg.connect(jobs_dsn, autocommit=True) as owner:
+    with psycopg.connect(dsn, autocommit=True) as owner:
         ended = owner.execute(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity"
             " where application_name = 'lantern jobs' and datname = current_database()"
@@ -314,20 +323,23 @@ async def all_ended(db: Database) -> bool:
     return await db.one("select 1 from dbos.workflow_status where completed_at is null") is None
 
 
-async def test_a_database_without_the_schema_is_told_apart(pg, monkeypatch):
-    with psycopg.connect(pg.dsn, autocommit=True) as connection:
-        connection.execute("drop database if exists without_jobs")
-        connection.execute("create database without_jobs template lantern_template")
-    bare = Database(psycopg.conninfo.make_conninfo(pg.dsn, dbname="without_jobs"))
-    await bare.open()
+async def test_a_database_without_the_schema_is_told_apart(pg):
+    bare = clone_database(pg)
+    with psycopg.connect(bare, autocommit=True) as owner:
+        owner.execute("drop schema dbos cascade")
+        owner.execute("delete from lantern.schema_migrations where name = 'dbos'")
+    database = Database(bare)
+    await database.open()
     with pytest.raises(Unavailable, match="lantern migrate"):
-        await Jobs(Node(bare, NodeSettings(), "worker")).open()
-    await bare.close()
+        await Jobs(Node(database, NodeSettings(), "worker")).open()
+    assert jobs.migrate_jobs(bare) is True
+    await Jobs(Node(database, NodeSettings(), "worker")).open()
+    await database.close()
 
 
-def test_migrating_again_takes_no_time(jobs_dsn):
+def test_migrating_again_takes_no_time(dsn):
     started = time.perf_counter()
-    assert jobs.migrate_jobs(jobs_dsn) is False
+    assert jobs.migrate_jobs(dsn) is False
     assert time.perf_counter() - started < 0.5
 
 
@@ -364,7 +376,7 @@ asyncio.run(main())
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("clean")
-async def test_a_killed_process_leaves_its_job_to_another(db, jobs_dsn):
+async def test_a_killed_process_leaves_its_job_to_another(db, dsn):
     """kill -9 in mid-job. While the victim beats, nobody touches its job; then it is done here."""
 
     @jobs.job("test.survive")
@@ -373,7 +385,7 @@ async def test_a_killed_process_leaves_its_job_to_another(db, jobs_dsn):
 
     job_id = await put(db, "test.survive", {"name": "heir"}, "1")
     victim = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", VICTIM, jobs_dsn, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", VICTIM, dsn, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert victim.stdout is not None

@@ -31,7 +31,7 @@ def database(pg):
 
 
 @pytest.fixture
-def plain(pg):
+def plain(pg):  # to be asked for before `database`: an owner goes last
     """A role as a hosting service gives it: it may log in and create roles, and nothing else."""
     name = ids.new("plain")
     with psycopg.connect(pg.dsn, autocommit=True) as boss:
@@ -87,20 +87,21 @@ def test_processes_that_start_together_apply_it_once(database):
     dsn = database()
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migrate.apply, [dsn] * 4))
-    assert sorted(applied, key=len, reverse=True)[0] == [name for name, _ in migrate.files()]
-    assert sum(map(len, applied)) == len(migrate.files())
+    assert sorted(applied) == [[], [], [], [name for name, _ in migrate.files()]]
 
 
 async def test_a_server_does_not_start_on_an_old_database(database):
     dsn = database()
     db = Database(dsn)
-    with pytest.raises((Unavailable, DatabaseError)):
-        await db.open()
-        await home.check(db, dsn)
-    await db.close()
+    await db.open()
+    try:
+        with pytest.raises(Unavailable, match="lantern migrate"):
+            await home.check(db, dsn)
+    finally:
+        await db.close()
 
 
-async def test_a_plain_owner_migrates_and_serves(pg, database, plain, dsn):
+async def test_a_plain_owner_migrates_and_serves(pg, plain, database, dsn):
     """Its roles exist on this server already, made by somebody else and granted to it."""
     with psycopg.connect(pg.dsn, autocommit=True) as boss:
         boss.execute(f"grant lantern_app, lantern_system to {plain}")
@@ -122,29 +123,28 @@ async def test_a_plain_owner_migrates_and_serves(pg, database, plain, dsn):
         assert row == {"super": "off"}
     finally:
         await db.close()
-    with psycopg.connect(theirs) as owner:  # forced: not even the owner reads over tenants
-        assert owner.execute("select * from lantern.agents").fetchall() == []
 
 
-def test_without_the_grant_the_error_says_what_to_run(database, plain, dsn):
+def test_without_the_grant_the_error_says_what_to_run(plain, database, dsn):
     theirs = database(plain)
     with pytest.raises(DatabaseError, match=f"grant lantern_app, lantern_system to {plain}"):
         migrate.apply(theirs)
     assert migrate.pending(theirs) == [name for name, _ in migrate.files()]
 
 
-async def test_a_role_that_bypasses_is_refused(pg, dsn):
-    """`serve` checks the role it works as, whoever changed it."""
-    db = Database(dsn)
+class Unbound(Database):
+    """Works as the login role, which is a superuser here."""
+
+    async def _configure(self, connection):
+        await super()._configure(connection)
+        await connection.execute("reset role")
+
+
+async def test_a_role_that_bypasses_is_refused(dsn):
+    db = Unbound(dsn)
     await db.open()
     try:
-        await home.check(db, dsn)
-        with psycopg.connect(pg.dsn, autocommit=True) as boss:
-            boss.execute("alter role lantern_app bypassrls")
-            try:
-                with pytest.raises(Conflict):
-                    await home.check(db, dsn)
-            finally:
-                boss.execute("alter role lantern_app nobypassrls")
+        with pytest.raises(Conflict, match="bypasses row-level security"):
+            await home.check(db, dsn)
     finally:
         await db.close()

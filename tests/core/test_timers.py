@@ -1,11 +1,14 @@
 """Timers fire once, on one node, together with what they start, or not at all."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
+from conftest import clone_database
 
-from lantern.core import clock, jobs, timers
+from lantern.core import clock, jobs, postgres, timers
 from lantern.core.db import ConnectionLost, Database
 from lantern.core.errors import BadRequest
 
@@ -25,6 +28,20 @@ async def broken(tx, fire):
     FIRED.append(fire)
     await tx.run("insert into rate (k, tat) values (%s, now())", (f"fired:{fire.key}",))
     raise ValueError("not today")
+
+
+@pytest.fixture(scope="module")
+def dsn(pg: postgres.Server) -> str:
+    """A database of its own: the node of another test's server would fire the timers."""
+    return clone_database(pg)
+
+
+@pytest.fixture(scope="module")
+async def db(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
 
 
 @pytest.fixture(autouse=True)
@@ -205,18 +222,20 @@ async def test_a_look_ends_in_time_for_the_heartbeat(db, monkeypatch):
     assert await timers.run_due(db) == 1
 
 
-async def test_without_the_schema_of_jobs_the_timer_waits(db):
-    """What cannot be handed over is not lost."""
-    if (await db.one("select to_regclass('dbos.workflow_status') as there"))["there"]:
-        pytest.skip("this database has the schema")
-
+async def test_what_cannot_be_queued_is_not_lost(pg):
     @jobs.job("test.unreachable")
     async def unreachable(db): ...
 
-    async with db.session() as tx:
+    bare = clone_database(pg)
+    with psycopg.connect(bare, autocommit=True) as owner:
+        owner.execute("drop schema dbos cascade")
+    database = Database(bare)
+    await database.open()
+    async with database.session() as tx:
         await timers.at(tx, past(), "test.unreachable", "x")
-    await timers.run_due(db)
-    assert await due(db, "x") is not None
+    assert await timers.run_due(database) == 1
+    assert await due(database, "x") is not None
+    await database.close()
 
 
 async def test_a_lost_database_is_the_callers_matter(dsn):

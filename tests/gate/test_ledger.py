@@ -1,18 +1,34 @@
 """Money: never below zero, never twice, and the balance is always the sum of its rows."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from conftest import clone_database
 
-from lantern.core import ids
+from lantern.core import ids, postgres
 from lantern.core.db import Database, DatabaseError
 from lantern.core.errors import BadRequest, Conflict, NotFound, OutOfCredits
 from lantern.gate import ledger
 from lantern.gate.ledger import Use
 
 USE = Use("test", run_id="run_1", key_id="key_1", tags={"team": "east"})
+
+
+@pytest.fixture(scope="module")
+def dsn(pg: postgres.Server) -> str:
+    """A database of its own: the node of another test's server releases what has expired."""
+    return clone_database(pg)
+
+
+@pytest.fixture(scope="module")
+async def db(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
 
 
 @pytest.fixture

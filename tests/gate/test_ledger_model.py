@@ -4,10 +4,12 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
+from conftest import clone_database
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from lantern.core import postgres
 from lantern.core.db import Database, Tx
 from lantern.core.errors import Conflict, LanternError, NotFound, OutOfCredits
 from lantern.gate import ledger
@@ -134,9 +136,9 @@ class Ledger(RuleBasedStateMachine):
         assert row["granted"] == row["grants"]
 
 
-def test_the_ledger_is_its_model(dsn: str) -> None:
+def test_the_ledger_is_its_model(pg: postgres.Server) -> None:
     with asyncio.Runner() as runner:
-        database = Database(dsn, DatabaseSettings(pool_size=2))
+        database = Database(clone_database(pg), DatabaseSettings(pool_size=2))
         runner.run(database.open())
         machine = type("Bound", (Ledger,), {"runner": runner, "db": database})
         try:

@@ -123,9 +123,10 @@ async def test_nobody_there_or_somebody_else(web: Web, provider: FakeModel) -> N
     made = await Models.open(Settings(), web, NOBODY)
     assert [model.name for model in made.table] == ["builtin"]
 
-    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(2)
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the other side gives up
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from lantern.core import clock, events, log
-from lantern.core.db import Database, DatabaseError
+from lantern.core.db import Database, DatabaseError, Row, Tx
 from lantern.core.errors import Unavailable
-from lantern.core.live import Live, Row
+from lantern.core.live import Chunk, Live
 from lantern.settings import RunSettings
 
 _log = log.get(__name__)
@@ -104,7 +104,7 @@ class Bus:
         if live.rows and (live.sent < len(live.rows) or self._epoch != self.db.epoch):
             await self.flush()
 
-    async def _write(self, todo: list[tuple[Live, int, list[Row]]]) -> None:
+    async def _write(self, todo: list[tuple[Live, int, list[Chunk]]]) -> None:
         flat = [(live.run_id, live.attempt, *row) for live, _, rows in todo for row in rows]
         epoch = self.db.epoch
         owned = await self.db.all(
@@ -218,10 +218,8 @@ class Bus:
                 await asyncio.sleep(0.2)
 
     async def _read(self, remotes: list[Remote]) -> None:
-        rows = await self.db.all(
-            "select * from events_after(%s, %s, %s)",
-            ([r.run_id for r in remotes], [r.seen for r in remotes], PAGE),
-        )
+        wanted = [(r.run_id, r.seen) for r in remotes]
+        rows = await stored(self.db, wanted, PAGE)
         by_run: dict[str, list[tuple[int, int, str]]] = {}
         for row in rows:
             by_run.setdefault(row["run_id"], []).append(
@@ -260,6 +258,12 @@ class Bus:
             for live in list(self.live.values()):
                 if live.ended_at and live.ended_at < horizon and not live.rows:
                     del self.live[live.run_id]
+
+
+async def stored(source: Database | Tx, wanted: list[tuple[str, int]], limit: int) -> list[Row]:
+    """Up to `limit` rows of events for each (run id, seq) behind that seq. Sees every tenant."""
+    runs, seqs = [run for run, _ in wanted], [seq for _, seq in wanted]
+    return await source.all("select * from events_after(%s, %s, %s)", (runs, seqs, limit))
 
 
 def _silent(waiter: "asyncio.Future[bool]") -> None:

@@ -1,7 +1,7 @@
 """The one door to Postgres: a pool, transactions, plain SQL. Rows are dictionaries.
 
 Every connection works as the role `lantern_app`, which row-level security binds; the tenant of a
-transaction is a setting that lives exactly as long as the transaction (docs/adr/0002).
+transaction is a setting that lives exactly as long as the transaction (docs/adr/0008).
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence

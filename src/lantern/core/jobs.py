@@ -155,7 +155,7 @@ class Jobs:
         if not self.running:
             if row["work"] and now >= self._not_before:
                 self._begin(self._start())
-        elif row["dead"]:
+        elif row["dead"] and self.node.may_judge:
             self._begin(self._take_over(row["dead"]))
         elif now - self._last_work > IDLE_SECONDS:
             self._begin(self._stop(0))
@@ -210,8 +210,8 @@ class Jobs:
         _log.info("jobs.started")
 
     async def _stop(self, drain_seconds: int) -> None:
-        self.running = False
         await asyncio.to_thread(jobs_dbos.destroy, drain_seconds)
+        self.running = False
         _log.info("jobs.stopped")
 
     async def _take_over(self, dead: list[str]) -> None:

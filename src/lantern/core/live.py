@@ -5,7 +5,7 @@ import asyncio
 from lantern.core import clock, events
 from lantern.core.events import Item
 
-Row = tuple[int, int, str]  # seq_from, seq_to, data
+Chunk = tuple[int, int, str]  # seq_from, seq_to, data
 
 
 class Live:
@@ -24,7 +24,7 @@ class Live:
         self.frames: list[bytes] = []
         self.final = False  # the last event is out
         self.lost = False  # another node goes on: readers must look at the database
-        self.rows: list[Row] = []  # not known to be durable
+        self.rows: list[Chunk] = []  # not known to be durable
         self.sent = 0  # how many of `rows` the database has
         self.pending: list[Item] = []  # not in a row yet
         self.pending_bytes = 0
@@ -49,7 +49,7 @@ class Live:
             self.pending_bytes += len(text) + 24
         self.wake()
 
-    def row(self) -> Row | None:
+    def row(self) -> Chunk | None:
         """Close the pending tokens into a row, ready to be written."""
         if not self.pending:
             return None
@@ -59,7 +59,7 @@ class Live:
         self.rows.append(row)
         return row
 
-    def draft(self, items: list[Item]) -> Row:
+    def draft(self, items: list[Item]) -> Chunk:
         """The row of pending tokens and these durable events, which are not shown yet."""
         last = self.last_seq
         return (

@@ -74,6 +74,9 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _errors(operation: dict[str, Any], *, flat: bool) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
+    for response in responses.values():
+        # A stream is no one string, which is what FastAPI makes of it.
+        response.get("content", {}).get("text/event-stream", {}).pop("schema", None)
     ref = {"$ref": "#/components/schemas/" + ("FlatError" if flat else "Error")}
     for status, meaning in _ERRORS.items():
         content = {"application/json": {"schema": ref}}

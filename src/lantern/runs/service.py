@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from lantern import agents
-from lantern.core import clock, events, ids, kinds
+from lantern.core import bus, clock, events, ids, kinds
 from lantern.core.db import Row, Tx
 from lantern.core.errors import BadRequest, Conflict, LanternError, NotFound
 from lantern.core.kinds import RunRow
@@ -173,7 +173,7 @@ async def stored_events(call: Call, run_id: str, after: int) -> tuple[list[dict[
     """Stored events behind a seq, and the seq to go on from."""
     await visible(call.tx, run_id, call.covers)
     found: list[dict[str, Any]] = []
-    for row in await store.events_after(call.tx, run_id, after, EVENTS_PAGE):
+    for row in await bus.stored(call.tx, [(run_id, after)], EVENTS_PAGE):
         for seq, item in enumerate(events.unpack(row["data"]), row["seq_from"]):
             if seq > after:
                 found.append(events.as_object(run_id, seq, item))

@@ -115,11 +115,6 @@ async def close_unowned(tx: Tx, tenant: int, run_id: str, event: str) -> None:
     await tx.run("select pg_notify('lantern', %s)", (f"events:{run_id}:1",))
 
 
-async def events_after(tx: Tx, run_id: str, after: int, limit: int) -> list[Row]:
-    """Rows of events behind a seq."""
-    return await tx.all("select * from events_after(%s, %s, %s)", ([run_id], [after], limit))
-
-
 async def add_ticket(tx: Tx, values: tuple[Any, ...]) -> None:
     """A one-time ticket: (hash, tenant, run, key, expires_at)."""
     await tx.run("insert into stream_tickets values (%s, %s, %s, %s, %s)", values)

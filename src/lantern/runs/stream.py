@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from lantern.core import clock, events
-from lantern.core.bus import Bus
+from lantern.core.bus import Bus, stored
 from lantern.core.db import Database, Row
 from lantern.gate.auth import Call
-from lantern.runs import store
 from lantern.runs.service import not_found, visible
 
 LAST_EVENT_SECONDS = 10.0  # how long a final run's last event may take to be written
@@ -35,7 +34,7 @@ async def _transcript(db: Database, tenant: int, row: Row, after: int) -> AsyncI
     run_id, seen, final = row["id"], after, False
     while True:
         async with db.transaction(tenant) as tx:
-            rows = await store.events_after(tx, run_id, seen, PAGE)
+            rows = await stored(tx, [(run_id, seen)], PAGE)
         for kept in rows:
             frames = []
             for seq, item in enumerate(events.unpack(kept["data"]), kept["seq_from"]):

@@ -12,7 +12,7 @@ from lantern.core.db import ConnectionLost, Database
 from lantern.core.errors import Unavailable
 from lantern.core.events import Item
 from lantern.core.fencing import Commit
-from lantern.core.kinds import Body, Part, RunFailed, RunRow, StepResult
+from lantern.core.kinds import Body, Part, RunRow, StepResult
 from lantern.core.live import Live
 
 Answer = TypeVar("Answer")
@@ -35,7 +35,6 @@ class Working:
         self.bus = bus
         self.live: Live = bus.begin(run.id, run.tenant, run.agent_name, run.attempt)
         self.done: dict[int, StepResult] = {}  # finished before this attempt
-        self.max_steps = 1000
         self._parts = parts
         self._n = 0
         self._name: str | None = None  # the step at work
@@ -64,8 +63,6 @@ class Working:
         n, self._n = self._n, self._n + 1
         if n in self.done:
             return self.done[n]
-        if n >= self.max_steps:
-            raise RunFailed("step_limit_exceeded", f"The run has more than {self.max_steps} steps")
         await self._begin(name)
         result = await body(self)
         self._finished = {**self._record(n, "completed"), **_fields(result)}
