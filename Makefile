@@ -18,8 +18,9 @@ help: ## print this help
 	@touch $@
 
 .venv/.base: .venv/.uv requirements.lock pyproject.toml
-	@$(INSTALL) $(LOCKED) -r requirements.lock
+	@$(INSTALL) $(LOCKED) --compile-bytecode -r requirements.lock
 	@$(INSTALL) $(SELF) -e .
+	@$(BIN)/python -m compileall -q src/lantern src/lantern_dev
 	@touch $@
 
 .venv/.dev: .venv/.base requirements-dev.lock clients/python/pyproject.toml

@@ -63,9 +63,9 @@ async def open_node(
         node.revive = place.revive
         engine = Engine(node, bus, models, settings.runs)
         engine.attach()
-        await _queued_work(node, settings, stack)
         await node.open()
         stack.push_async_callback(node.close)
+        await _queued_work(node, settings, stack)
         await bus.open()
         stack.push_async_callback(bus.close)
         stack.push_async_callback(engine.drain, settings.server.drain_seconds)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from conftest import clone_database
+from parts import clone_database
 
 from lantern.core import postgres
 

@@ -6,7 +6,7 @@ import secrets
 import httpx
 import psycopg
 import pytest
-from conftest import clone_database
+from parts import clone_database
 from servers import InProcess
 
 from cli.conftest import Commands, environment, lantern

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from conftest import clone_database
+from parts import clone_database
 
 from lantern.core import cleanup, postgres, timers
 from lantern.core.db import Database

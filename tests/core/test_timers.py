@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from conftest import clone_database
+from parts import clone_database
 
 from lantern.core import clock, jobs, postgres, timers
 from lantern.core.db import ConnectionLost, Database
 from lantern.core.errors import BadRequest
 
 FIRED: list[timers.Fire] = []
-NOTE = "test.note"
+NOTE = "test.local"
 
 
 @timers.local(NOTE)
@@ -167,6 +167,10 @@ async def test_bad_lines_are_refused_before_they_are_stored(db):
             await timers.every(tx, "* * * * *", "nobody knows")
         with pytest.raises(LookupError):
             await timers.at(tx, past(), "nobody knows", "x")
+        jobs.job(NOTE)(broken)  # the same name twice: which of them is meant?
+        with pytest.raises(LookupError):
+            await timers.at(tx, past(), NOTE, "x")
+        del jobs._jobs[NOTE]
     assert await db.one("select 1 from timers") is None
 
 

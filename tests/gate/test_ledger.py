@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from conftest import clone_database
+from parts import clone_database
 
 from lantern.core import ids, postgres
 from lantern.core.db import Database, DatabaseError

@@ -4,10 +4,10 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
-from conftest import clone_database
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from parts import clone_database
 
 from lantern.core import postgres
 from lantern.core.db import Database, Tx

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Tenant, model_settings
+from parts import Tenant, model_settings
 from servers import InProcess, parse_events, text_of
 
 from lantern.core.db import Database

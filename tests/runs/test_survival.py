@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Tenant, clone_database, model_settings, new_tenant
+from parts import Tenant, clone_database, model_settings, new_tenant
 from servers import Process, parse_events, text_of
 
 from lantern.core import postgres

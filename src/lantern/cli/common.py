@@ -51,10 +51,9 @@ def with_database(settings: Settings, operation: Operation[T], tenant: int | Non
 
 
 def quiet(settings: Settings) -> None:
-    """Log of a command: what it prints matters, so only warnings are added to it."""
-    level = settings.log.level
-    chosen = "warning" if level == "info" else level
-    log.configure(settings.log.model_copy(update={"level": chosen}))
+    """Log of a command: what it prints matters, and its error is one line. `debug` stays."""
+    level = "debug" if settings.log.level == "debug" else "error"
+    log.configure(settings.log.model_copy(update={"level": level}))
 
 
 async def check_tenant(db: Database, tenant: int) -> None:

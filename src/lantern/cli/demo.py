@@ -101,7 +101,8 @@ class _Demo:
             async with db.transaction(tenant) as tx:
                 return str((await keys.create_as_operator(tx, tenant, key))["key"])
 
-        return common.with_database(settings.load(self.config, data_dir=self.data), work)
+        wanted = settings.load(self.config, data_dir=self.data, database_url=None)
+        return common.with_database(wanted, work)
 
     # ---------------------------------------------------------------- the two runs
     def _first_run(self, api: Api) -> None:

@@ -4,7 +4,7 @@ import errno
 import socket
 
 from lantern.core.errors import Conflict
-from lantern.settings import ServerSettings
+from lantern.settings import ServerSettings, Settings
 
 
 def bind(settings: ServerSettings) -> socket.socket:
@@ -31,3 +31,9 @@ def url(bound: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - what it listens on is not where one connects
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def announce(settings: Settings, bound: socket.socket) -> None:
+    """Tell the operator, and whoever waits for it, that the server is ready."""
+    data = "a Postgres of your own" if settings.database_url else str(settings.data_dir)
+    print(f"Lantern serves {url(bound)} (data: {data})", flush=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,7 +20,7 @@ from lantern.settings import Settings
 
 def serve(settings: Settings, bound: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT."""
-    run(settings, Http(settings, bound, lambda: announce(settings, bound)).serve())
+    run(settings, Http(settings, bound, lambda: listener.announce(settings, bound)).serve())
 
 
 def work(settings: Settings) -> None:
@@ -30,15 +31,10 @@ def work(settings: Settings) -> None:
 def run(settings: Settings, node: Coroutine[Any, Any, None]) -> None:
     """Run a node's coroutine on the fast loop."""
     log.configure(settings.log)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     factory = uvicorn.Config("", loop="uvloop", log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(node)
-
-
-def announce(settings: Settings, bound: socket.socket) -> None:
-    """Tell the operator, and whoever waits for it, that the server is ready."""
-    data = "a Postgres of your own" if settings.database_url else str(settings.data_dir)
-    print(f"Lantern serves {listener.url(bound)} (data: {data})", flush=True)
 
 
 class Http:
@@ -124,6 +120,11 @@ async def _work(settings: Settings) -> None:
             await stopped.wait()
     finally:
         await asyncio.to_thread(place.leave)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # A reader whom the end of the server cuts off goes on elsewhere: no story for the log.
+    return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)
 
 
 def _on_signals(stop: Callable[[int], None]) -> None:

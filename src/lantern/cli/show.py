@@ -14,6 +14,8 @@ Event = dict[str, Any]
 
 MARKS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "cancelled": "[yellow]■[/]"}
 TAIL = 8000  # characters of the text that are drawn while it grows
+# What a model writes must not steer the terminal.
+_HARMLESS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
 
 
 class Display(Protocol):
@@ -87,6 +89,7 @@ class Watch:
         self.console = console
         self.steps: list[tuple[str, str, str]] = []  # name, state, remark
         self.text: list[str] = []
+        self._spinner = Spinner("dots")
         self._live = Live(
             console=console, get_renderable=self._draw, refresh_per_second=15, transient=True
         )
@@ -95,7 +98,7 @@ class Watch:
         """Take it in; the live display draws by itself."""
         match event["type"]:
             case "token":
-                self.text.append(event["content"])
+                self.text.append(event["content"].translate(_HARMLESS))
             case "step.start":
                 self.text.clear()
                 self.steps.append((event["step"], "running", ""))
@@ -127,9 +130,10 @@ class Watch:
 
     def _draw(self) -> RenderableType:
         lines: list[RenderableType] = [
-            Spinner("dots", text=f"{step[0]} {step[2]}") if step[1] == "running" else _line(step)
-            for step in self.steps
+            self._spinner if step[1] == "running" else _line(step) for step in self.steps
         ]
+        if self.steps:
+            self._spinner.update(text=Text(" ".join(self.steps[-1][::2])))
         room = max(3, self.console.height - len(lines) - 3)
         text = Text("".join(self.text)[-TAIL:])
         tail = text.wrap(self.console, self.console.width)[-room:]

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import sys
+import time
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import Any
 
-from lantern.cli import common, failures, server, store
+from lantern.cli import common, failures, listener, load, store
 from lantern.core import clock, log
 from lantern.core.errors import Unavailable
 from lantern.settings import Settings
@@ -78,7 +80,7 @@ class Supervisor:
                     child.ready = True
         if not self.announced and any(child.ready for child in self.children):
             self.announced = True
-            server.announce(self.settings, self.bound)
+            listener.announce(self.settings, self.bound)
         for child in [c for c in self.children if c.process.exitcode is not None]:
             self._replace(child)
 
@@ -90,7 +92,7 @@ class Supervisor:
         if not self.announced:
             raise Unavailable("A server process ended before it was ready")
         _log.error("server.process_died", pid=child.process.pid, code=child.process.exitcode)
-        signal.sigtimedwait([], PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS)
 
     def _end(self) -> None:
         for child in self.children:
@@ -116,6 +118,7 @@ async def _prepare(settings: Settings) -> None:
 def _serve(settings: Settings, bound: socket.socket, parent: Connection) -> None:
     """The child process."""
     try:
+        server = load("server")  # the parent needs none of it
         node = server.Http(settings, bound, lambda: parent.send(True))
         server.run(settings, _watched(node, parent))
     except Exception as error:
@@ -124,7 +127,7 @@ def _serve(settings: Settings, bound: socket.socket, parent: Connection) -> None
         os._exit(code)
 
 
-async def _watched(node: server.Http, parent: Connection) -> None:
+async def _watched(node: Any, parent: Connection) -> None:
     loop = asyncio.get_running_loop()
 
     def gone() -> None:

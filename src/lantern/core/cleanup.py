@@ -31,4 +31,4 @@ async def clean_up(db: Database, answers_hours: int, events_days: int) -> None:
         ended = await jobs.forget(db, events_days, BATCH)
         gone["jobs"] = gone.get("jobs", 0) + ended
         more = ended >= BATCH or any(row["gone"] >= BATCH for row in rows)
-    _log.info("cleanup.done", **gone)
+    _log.info("cleanup.done", deleted=gone)

@@ -202,8 +202,9 @@ def _zones() -> frozenset[str]:
 
 
 def _known(job: str) -> None:
-    if job not in _locals and job not in jobs.names():
-        raise LookupError(f"no job or local function is registered as {job!r}")
+    found = (job in jobs.names()) + (job in _locals)
+    if found != 1:
+        raise LookupError(f"{job!r} is registered {found} times, as a job or a local function")
 
 
 def _json(args: dict[str, Any] | None) -> str:
