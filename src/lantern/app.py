@@ -49,10 +49,8 @@ async def open_node(
 ) -> AsyncIterator[Parts]:
     """A working node on a database; on leaving it drains its runs."""
     async with AsyncExitStack() as stack:
-        db = Database(place.dsn, settings.database)
-        await db.open()
+        db = await home.open_database(place.dsn, settings.database)
         stack.push_async_callback(db.close)
-        await home.check(db, place.dsn)
         web = Web(settings.net)
         await web.open()
         stack.push_async_callback(web.close)

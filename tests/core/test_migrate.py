@@ -9,6 +9,7 @@ import pytest
 from lantern.core import home, ids, migrate
 from lantern.core.db import Database, DatabaseError
 from lantern.core.errors import Conflict, Unavailable
+from lantern.settings import DatabaseSettings
 
 
 @pytest.fixture
@@ -91,14 +92,8 @@ def test_processes_that_start_together_apply_it_once(database):
 
 
 async def test_a_server_does_not_start_on_an_old_database(database):
-    dsn = database()
-    db = Database(dsn)
-    await db.open()
-    try:
-        with pytest.raises(Unavailable, match="lantern migrate"):
-            await home.check(db, dsn)
-    finally:
-        await db.close()
+    with pytest.raises(Unavailable, match="lantern migrate"):
+        await home.open_database(database(), DatabaseSettings())
 
 
 async def test_a_plain_owner_migrates_and_serves(pg, plain, database, dsn):
@@ -108,10 +103,8 @@ async def test_a_plain_owner_migrates_and_serves(pg, plain, database, dsn):
     theirs = database(plain)
     assert migrate.apply(theirs) == [name for name, _ in migrate.files()]
     assert migrate.apply(theirs) == []
-    db = Database(theirs)
-    await db.open()
+    db = await home.open_database(theirs, DatabaseSettings())
     try:
-        await home.check(db, theirs)
         tenant = (await db.one("select create_tenant('x', 'team', 5) as id"))["id"]
         async with db.transaction(tenant) as tx:
             await tx.run(
@@ -145,6 +138,6 @@ async def test_a_role_that_bypasses_is_refused(dsn):
     await db.open()
     try:
         with pytest.raises(Conflict, match="bypasses row-level security"):
-            await home.check(db, dsn)
+            await home.check(db)
     finally:
         await db.close()

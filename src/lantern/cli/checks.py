@@ -151,7 +151,7 @@ async def _inside(settings: Settings, place: home.Home, where: str) -> AsyncIter
 
 async def _role(db: Database, place: home.Home) -> Check:
     try:
-        await home.check(db, place.dsn)
+        await home.check(db)
     except LanternError as error:
         return Check("role", "fail", str(error), "run `lantern migrate` as the owner of the tables")
     return Check("role", "ok", "row-level security binds the server's role")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import orjson
 
 from lantern.cli import store
-from lantern.core import home, http, log, migrate
+from lantern.core import home, http, log
 from lantern.core.db import Database
 from lantern.core.errors import NotFound
 from lantern.settings import Settings
@@ -24,12 +24,8 @@ async def joined(settings: Settings) -> AsyncIterator[tuple[home.Home, Database]
     """The database of the settings, beside a server or alone."""
     place = await asyncio.to_thread(home.enter, settings)
     try:
-        # A connection without a pool says at once, and in its own words, why there is none.
-        await asyncio.to_thread(migrate.pending, place.dsn)
-        db = Database(place.dsn, settings.database)
-        await db.open()
+        db = await home.open_database(place.dsn, settings.database)
         try:
-            await home.check(db, place.dsn)
             yield place, db
         finally:
             await db.close()

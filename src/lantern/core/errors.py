@@ -34,9 +34,9 @@ class BadRequest(LanternError):
     code = "bad_request"
 
     @classmethod
-    def field(cls, name: str, message: str) -> "BadRequest":
-        """One wrong field, named."""
-        detail = {"loc": ["body", name], "msg": message, "type": "value_error"}
+    def field(cls, name: str, message: str, where: str = "body") -> "BadRequest":
+        """One wrong field, named; `where`: body, query or path."""
+        detail = {"loc": [where, name], "msg": message, "type": "value_error"}
         return cls(f"{name}: {message}", details=[detail])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lantern.core import jobs, migrate, postgres
 from lantern.core.db import APP_ROLE, Database
 from lantern.core.errors import Conflict, Unavailable
-from lantern.settings import Settings
+from lantern.settings import DatabaseSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,25 @@ def enter(settings: Settings) -> Home:
     return Home(server.dsn, server)
 
 
-async def check(db: Database, dsn: str) -> None:
-    """Refuse a database that is not migrated, or a role that row-level security does not bind."""
+async def open_database(dsn: str, settings: DatabaseSettings) -> Database:
+    """A pool on a migrated database, as a role that row-level security binds; else it refuses.
+
+    A database that cannot be reached raises psycopg's own words, before any pool waits for it.
+    """
     if missing := await asyncio.to_thread(migrate.pending, dsn):
         raise Unavailable(f"The database lacks {missing[0]}: run `lantern migrate`")
+    db = Database(dsn, settings)
+    await db.open()
+    try:
+        await check(db)
+    except BaseException:
+        await db.close()
+        raise
+    return db
+
+
+async def check(db: Database) -> None:
+    """Refuse a role that row-level security does not bind."""
     row = await db.one(
         "select rolsuper or rolbypassrls as free, current_user as role from pg_roles"
         " where rolname = current_user"

@@ -10,9 +10,16 @@ import structlog
 from lantern.settings import LogSettings
 
 _SECRET_NAMES = re.compile(r"key|token|secret|password|authorization|cookie|ticket", re.IGNORECASE)
-_SECRET_VALUES = re.compile(r"lnt_[0-9A-Za-z]{8,}|Bearer\s+\S+|://[^/\s:@]+:[^@\s]+@")
+_SECRET_VALUES = re.compile(
+    r"(lnt|tick)_[0-9A-Za-z]{8,}"  # ours
+    r"|\bsk-[\w-]{8,}"  # those of model providers
+    r"|\b(bearer|basic)\s+\S+"
+    r"|\b(password|passwd|pwd|secret|api[_-]?key)\s*[=:]\s*\S+"
+    r"|://[^/\s:@]+:[^@\s]+@",
+    re.IGNORECASE,
+)
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
-_PLAIN = {"key_id", "tokens", "tokens_in", "tokens_out", "idempotency_key_used"}
+_PLAIN = {"key_id", "tokens", "tokens_in", "tokens_out"}
 
 
 def get(name: str) -> Any:
@@ -50,12 +57,19 @@ def configure(settings: LogSettings) -> None:
 
 def redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
     """Replace what looks like a secret or an e-mail address, by field name and by value."""
-    for name, value in event.items():
-        if name not in _PLAIN and _SECRET_NAMES.search(name):
-            event[name] = "[redacted]"
-        elif isinstance(value, str):
-            event[name] = scrub(value)
-    return event
+    return {name: _clean(name, value) for name, value in event.items()}
+
+
+def _clean(name: str, value: Any) -> Any:
+    if name not in _PLAIN and _SECRET_NAMES.search(name):
+        return "[redacted]"
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(k): _clean(str(k), v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_clean(name, item) for item in value]
+    return scrub(value if isinstance(value, str) else repr(value))
 
 
 def scrub(text: str) -> str:

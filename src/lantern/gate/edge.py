@@ -14,7 +14,7 @@ import orjson
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lantern.core import http, ids, log
+from lantern.core import clock, http, ids, log
 from lantern.core.db import RETRYABLE, ConnectionLost, DatabaseError, facts
 from lantern.core.errors import (
     Internal,
@@ -85,10 +85,14 @@ class Edge:
         )
         scope["lantern.call"] = call
         handling = _Handling(self, call, policy, route, state.settings)
+        began = clock.monotonic()
         try:
             await handling.run(scope, receive, send, path.get("run_id", ""))
         except Exception as error:
             await handling.refuse(error, scope, send)
+        if state.settings.log.requests:
+            took = round((clock.monotonic() - began) * 1000)
+            _log.info("request", method=scope["method"], ms=took, **handling.facts())
 
     def _match(self, scope: Scope) -> tuple[Route | None, dict[str, str]]:
         # The route that answers, and what its path names.
@@ -122,6 +126,7 @@ class _Handling:
         self.policy = policy
         self.route = route
         self.settings = settings
+        self.status = 0
         self.started = False  # the answer is on its way: nothing else may be sent
 
     async def run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
@@ -210,13 +215,18 @@ class _Handling:
         replay.start = {"type": "http.response.start", "status": status, "headers": headers}
         return replay
 
+    def facts(self) -> dict[str, Any]:
+        """What the log may know of a request: the route's template, never the path itself."""
+        route, request_id = self._route_id() or "unknown", self.call.request_id
+        return {"route": route, "status": self.status, "request_id": request_id}
+
     def _route_id(self) -> str:
         return self.route.path if self.route else ""
 
     def _with_headers(self, send: Send) -> Send:
         async def wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.started = True
+                self.started, self.status = True, message["status"]
                 message = {**message, "headers": [*message["headers"], *self._headers()]}
             await send(message)
 
@@ -229,7 +239,7 @@ class _Handling:
         return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def _send(self, answer: Answer, send: Send) -> None:
-        self.started = True
+        self.started, self.status = True, answer.status
         start = answer.start or {"type": "http.response.start", "status": 500, "headers": []}
         kept = [(n, v) for n, v in start["headers"] if n != b"content-length"]
         if answer.status != 204:

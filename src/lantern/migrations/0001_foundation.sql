@@ -275,7 +275,7 @@ create policy system on tenants to lantern_system using (true);
 grant select, insert, update, delete on all tables in schema lantern to lantern_app, lantern_system;
 revoke update, delete on credit_ledger, audit_log from lantern_app;
 revoke insert, delete on tenants from lantern_app;
-grant select, insert on schema_migrations to lantern_app;
+revoke insert, update, delete on schema_migrations from lantern_app;
 
 -- ------------------------------------------------------------------ limits
 -- GCRA: a bucket of p_per_min requests that refills evenly over a minute. `p_per_min` 0 = no limit.
@@ -423,7 +423,7 @@ $$;
 -- Refusals return instead of raising, so that the count against the limit stays.
 create function start_run(
     p_hash bytea, p_door jsonb, p_run text, p_node text, p_input text, p_labels jsonb,
-    p_key text, p_body_hash bytea, p_step text, p_event text,
+    p_key text, p_body_hash bytea, p_step text, p_event text, p_request text,
     out admission admission, out verdict text, out agent jsonb, out run_id text,
     out status text, out created_at timestamptz
 ) language plpgsql as $$
@@ -469,6 +469,8 @@ begin
     created_at := at;
     agent := jsonb_build_object('id', g.id, 'model', g.model, 'system_prompt', g.system_prompt,
         'privacy_level', g.privacy_level, 'guardrails', g.guardrails);
+    insert into audit_log (tenant_id, actor, action, object, object_id, request_id)
+    values (admission.tenant, admission.key_id, 'run.create', 'run', p_run, p_request);
     insert into runs (id, tenant_id, kind, agent_id, agent_name, key_id, status, input, labels,
         owner, attempt, step, step_started_at, created_at, started_at)
     values (p_run, admission.tenant, 'agent', g.id, g.name, admission.key_id,

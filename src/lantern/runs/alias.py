@@ -16,7 +16,12 @@ from lantern.runs.models import Events, RunCreate, RunCreateAlias, RunListAlias,
 router = APIRouter(tags=["runs"])
 
 
-@router.post("/v1/runs", status_code=201, response_model=RunMade)
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"}
+}
+
+
+@router.post("/v1/runs", status_code=201, response_model=RunMade, responses=STREAM)
 @needs("write", folds=True)
 async def create_run_alias(call: Current, request: Request, body: RunCreateAlias) -> Any:
     """Start a run; with `stream: true` the answer is its event stream."""
@@ -43,7 +48,7 @@ async def list_all_runs(
     return http.Json({"runs": runs, "nextPageToken": token})
 
 
-@router.get("/v1/runs/{run_id}/events", response_model=Events)
+@router.get("/v1/runs/{run_id}/events", response_model=Events, responses=STREAM)
 @needs("read", stream=True)
 async def run_events(
     call: Current,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 
 from lantern.core import http
 from lantern.core.errors import BadRequest
+from lantern.gate import audit
 from lantern.gate.auth import Call, Current
 from lantern.gate.limits import needs
 from lantern.runs import service
@@ -55,6 +56,7 @@ async def cancel_run(
 ) -> Any:
     """Cancel a run: final at once, its model call is aborted within a second."""
     await service.cancel(call.tx, run_id, body.reason if body else None, call.covers)
+    await audit.record(call, "run.cancel", "run", run_id)
     engine: Engine = request.app.state.engine
     call.after_commit.append(lambda: engine.stop_cancelled(run_id))
     return http.Json({"run_id": run_id, "status": "cancelled"})
@@ -79,12 +81,10 @@ async def stream_run(
     request: Request,
     run_id: str,
     after: After = 0,
-    ticket: Annotated[str | None, Query(max_length=100)] = None,
+    _ticket: Annotated[str | None, Query(alias="ticket", max_length=100)] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Any:
     """Every event of a run: what there is, then live. `Last-Event-ID` or `?after=` resumes."""
-    if not call.admitted:
-        await call.admit_ticket(ticket or "", run_id)
     return await stream(call, request, run_id, max(after, seq_of(last_event_id)))
 
 

@@ -1,5 +1,6 @@
 """Rules of runs: starting, reading, cancelling."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -51,6 +52,7 @@ async def start(
             "body_hash": _fingerprint(agent, text, labels) if key else None,
             "step": step if launch.room else None,
             "event": events.pack([opening]),
+            "request": call.request_id,
         },
     )
     call.let_in(row)
@@ -238,11 +240,16 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _json(field: str, value: Any) -> str:
-    # What JSON on the wire may hold and UTF-8 or 64 bits may not: lone surrogates, huge numbers.
+    # What JSON on the wire may hold and 64 bits, UTF-8 or an answer of ours may not: huge numbers,
+    # lone surrogates, and nesting that is too deep one level further down.
     try:
-        return orjson.dumps(value).decode()
-    except TypeError as error:
+        text = orjson.dumps(value).decode()
+        orjson.dumps([[value]])
+        if "null" in text:
+            json.dumps(value, allow_nan=False)  # 1e999 is read as infinity and written as null
+    except (TypeError, ValueError) as error:
         raise BadRequest.field(field, str(error)) from None
+    return text
 
 
 def _fingerprint(agent: str, text: str, labels: str) -> bytes:
@@ -257,6 +264,7 @@ def _position(token: str | None) -> tuple[datetime, str] | None:
     if not token:
         return None
     micros, _, run_id = token.partition(".")
-    if not micros.isdigit() or len(micros) > 16 or not RUN_ID.fullmatch(run_id):
-        raise BadRequest.field("pageToken", "not a token of this list")
+    good = micros.isascii() and micros.isdigit() and len(micros) <= 16
+    if not good or not RUN_ID.fullmatch(run_id):
+        raise BadRequest.field("pageToken", "not a token of this list", "query")
     return clock.from_micros(int(micros)), run_id

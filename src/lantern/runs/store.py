@@ -17,7 +17,7 @@ async def start(db: Database, values: dict[str, Any]) -> Row:
     row = await db.one(
         "select (admission).*, s.verdict as outcome, s.agent as agent, s.run_id, s.status,"
         " s.created_at from start_run(%(hash)s, %(door)s::jsonb, %(run)s, %(node)s, %(input)s,"
-        " %(labels)s::jsonb, %(key)s, %(body_hash)s, %(step)s, %(event)s) s",
+        " %(labels)s::jsonb, %(key)s, %(body_hash)s, %(step)s, %(event)s, %(request)s) s",
         values,
     )
     return row or {}

@@ -218,6 +218,8 @@ def test_the_port_is_kept_unless_it_is_taken(data_dir, query):
     with acquire(data_dir, fsync=False):
         assert int(port_file.read_text()) == port
     with socket.socket() as thief:
+        # The connection above may linger in TIME_WAIT, which is not what is tested here.
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thief.bind(("127.0.0.1", port))
         thief.listen()
         with acquire(data_dir, fsync=False) as server:
