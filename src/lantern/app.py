@@ -28,7 +28,7 @@ from lantern.runs import api as runs_api
 from lantern.settings import Settings
 
 # Order matters where paths could meet: batches of the other half come before agents by name.
-ROUTERS = (keys_api.router, agents_api.router, runs_api.router, runs_alias.router)
+ROUTERS = (keys_api.router, agents_api.router, runs_api.hot, runs_api.router, runs_alias.router)
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,15 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Tx]:
         """A connection in autocommit: each statement is its own transaction."""
+        connection = await self._take()
         try:
-            async with self._pool.connection() as connection:
-                yield Tx(connection)
+            yield Tx(connection)
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _take(self) -> AsyncConnection[Row]:
+        try:
+            return await self._pool.getconn()
         except PoolTimeout as error:
             raise Unavailable("No database connection is free") from error
 
@@ -129,8 +135,13 @@ class Database:
 
     async def one(self, sql: str, params: Params = None) -> Row | None:
         """One autocommitted statement, its first row."""
-        async with self.session() as tx:
-            return await tx.one(sql, params)
+        # The hot path: without the pool's context managers, which commit what is committed.
+        connection = await self._take()
+        try:
+            cursor = await connection.execute(sql, params)
+            return await cursor.fetchone()
+        finally:
+            await self._pool.putconn(connection)
 
     async def all(self, sql: str, params: Params = None) -> list[Row]:
         """One autocommitted statement, its rows."""

@@ -26,6 +26,7 @@ from lantern.core.errors import (
 from lantern.gate import idempotency
 from lantern.gate.auth import Call, bearer
 from lantern.gate.body import read_body, replayed
+from lantern.gate.hot import HotRoute
 from lantern.gate.limits import Doors, Policy, credits_text
 from lantern.settings import Settings
 
@@ -79,15 +80,15 @@ class Edge:
         doors: Doors = state.doors
         call = Call(
             request_id=ids.new("req"),
-            door=doors.door(dict(scope), policy.scope if route else None, agent),
+            door=doors.door(scope, policy.scope if route else None, agent),
             key=bearer(scope["headers"]),
             db=state.db,
         )
         scope["lantern.call"] = call
-        handling = _Handling(self, call, policy, route, state.settings)
+        handling = _Handling(self, call, policy, (route, path), state.settings)
         began = clock.monotonic()
         try:
-            await handling.run(scope, receive, send, path.get("run_id", ""))
+            await handling.run(scope, receive, send)
         except Exception as error:
             await handling.refuse(error, scope, send)
         if state.settings.log.requests:
@@ -118,26 +119,31 @@ class _Handling:
     """One request on its way."""
 
     def __init__(
-        self, edge: Edge, call: Call, policy: Policy, route: Route | None, settings: Settings
+        self,
+        edge: Edge,
+        call: Call,
+        policy: Policy,
+        found: tuple[Route | None, dict[str, str]],
+        settings: Settings,
     ) -> None:
         self.edge = edge
         self.app = edge.app
         self.call = call
         self.policy = policy
-        self.route = route
+        self.route, self.path = found
         self.settings = settings
         self.status = 0
         self.started = False  # the answer is on its way: nothing else may be sent
 
-    async def run(self, scope: Scope, receive: Receive, send: Send, run_id: str) -> None:
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.call.key is None and (ticket := self._ticket(scope)):
-            await self.call.admit_ticket(ticket, run_id)
+            await self.call.admit_ticket(ticket, self.path.get("run_id", ""))
         elif not self.policy.folds or self.call.key is None:
             await self.call.admit()
         if self.route is None:
             raise self.edge.nowhere(scope)
         if self.policy.stream:
-            await self.app(scope, receive, self._with_headers(send))
+            await self._through(scope, receive, send)
         elif self.policy.folds:
             await self._folded(scope, receive, send)
         else:
@@ -168,11 +174,20 @@ class _Handling:
         """The route's own statement admits and commits; what it never got to see admits here."""
         try:
             body = await self._body(scope, receive)
-            await self.app(scope, replayed(body, receive), self._with_headers(send))
+            await self._through(scope, replayed(body, receive), send, body)
         except Exception:
             if not self.call.admitted:
                 await self.call.admit()
             raise
+
+    async def _through(self, scope: Scope, receive: Receive, send: Send, body: bytes = b"") -> None:
+        """Straight through: this answer goes out as it comes."""
+        if isinstance(self.route, HotRoute):
+            answer = await self.route.fast(self.call, scope, receive, body, self.path)
+            if answer is not None:
+                await answer(scope, receive, self._with_headers(send))
+                return
+        await self.app(scope, receive, self._with_headers(send))
 
     async def _transaction(self, scope: Scope, body: bytes) -> Answer:
         # One that lost against another transaction is run again from the start.

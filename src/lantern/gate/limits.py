@@ -6,6 +6,8 @@ from decimal import Decimal
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
+from starlette.types import Scope as ASGIScope
+
 from lantern.core import http
 from lantern.gate.auth import Door, Scope
 from lantern.settings import LimitSettings
@@ -48,7 +50,7 @@ class Doors:
         }
         self.proxies = [ip_network(text, strict=False) for text in trusted_proxies]
 
-    def door(self, scope: dict[str, Any], needed: Scope | None, agent: str | None) -> Door:
+    def door(self, scope: ASGIScope, needed: Scope | None, agent: str | None) -> Door:
         """The door for an ASGI scope."""
         family = http.family(scope["method"], scope["path"])
         return Door(
@@ -62,7 +64,7 @@ class Doors:
             agent=agent,
         )
 
-    def address(self, scope: dict[str, Any]) -> str:
+    def address(self, scope: ASGIScope) -> str:
         """The caller: the socket's address, or what a trusted proxy says."""
         client = scope.get("client")
         address = client[0] if client else "unknown"

@@ -8,6 +8,7 @@ from lantern.core import http
 from lantern.core.errors import BadRequest
 from lantern.gate import audit
 from lantern.gate.auth import Call, Current
+from lantern.gate.hot import HotRoute
 from lantern.gate.limits import needs
 from lantern.runs import service
 from lantern.runs.engine import Engine
@@ -15,11 +16,12 @@ from lantern.runs.models import Cancel, Cancelled, Run, RunCreate, RunList, RunM
 from lantern.runs.stream import follow
 
 router = APIRouter(tags=["runs"])
+hot = APIRouter(tags=["runs"], route_class=HotRoute)
 
 After = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
-@router.post("/v1/agents/{name}/runs", status_code=201, response_model=RunMade)
+@hot.post("/v1/agents/{name}/runs", status_code=201, response_model=RunMade)
 @needs("write", folds=True)
 async def create_run(call: Current, request: Request, name: str, body: RunCreate) -> Any:
     """Start a run; follow it at `/v1/runs/{run_id}/stream`."""
@@ -69,7 +71,7 @@ async def stream_ticket(call: Current, run_id: str) -> Any:
     return http.Json(await service.ticket(call, run_id))
 
 
-@router.get(
+@hot.get(
     "/v1/runs/{run_id}/stream",
     responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events"}},
     status_code=200,
