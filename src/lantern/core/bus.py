@@ -55,7 +55,8 @@ class Bus:
         self.tell_others = False  # set by the node loop while there are other nodes
         self.on_notice: dict[str, Callable[[str], None]] = {}
         self._remotes: set[Remote] = set()
-        self._dirty = asyncio.Event()
+        self._dirty = asyncio.Event()  # there are tokens without a row
+        self._full = asyncio.Event()  # so many that they shall not wait
         self._poked = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._epoch = db.epoch
@@ -84,6 +85,8 @@ class Bus:
         """Show deltas now, write them within `flush_ms`."""
         live.tokens(deltas)
         self._dirty.set()
+        if live.pending_bytes >= self.settings.flush_bytes:
+            self._full.set()
 
     async def flush(self) -> None:
         """Write all pending tokens of all runs in one statement."""
@@ -130,8 +133,11 @@ class Bus:
     async def _flusher(self) -> None:
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(self.settings.flush_ms / 1000)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.flush_ms / 1000):
+                    await self._full.wait()
             self._dirty.clear()
+            self._full.clear()
             try:
                 await self.flush()
             except TROUBLE as error:
