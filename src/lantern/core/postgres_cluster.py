@@ -37,8 +37,16 @@ _log = logging.getLogger(__name__)
 
 _CANNOT_CONNECT_NOW = b"C57P03\0"
 
+
+class Postmaster(subprocess.Popen[bytes]):
+    """A child that outlives us where others still use it: no warning when we end before it."""
+
+    def __del__(self) -> None:
+        """Let go in silence."""
+
+
 # A server may outlive the share of the one that started it; its end is still ours to collect.
-_children: list[subprocess.Popen[bytes]] = []
+_children: list[Postmaster] = []
 
 
 class Cluster:
@@ -157,7 +165,7 @@ class Cluster:
         log_file = open_log(files.log)
         try:
             offset = os.fstat(log_file).st_size
-            child = subprocess.Popen(
+            child = Postmaster(
                 [*account.prefix, *self._command(binaries, port)],
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
