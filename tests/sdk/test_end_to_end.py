@@ -36,7 +36,7 @@ def test_an_agent_runs_and_streams(client: lantern_sdk.Lantern) -> None:
     run = stream.result()
     assert run.status == "completed"
     assert run.output is not None
-    assert stream.text() == run.output["text"]
+    assert stream.text() == run.output.text
     assert client.last_rate_limit is not None
     assert [r.run_id for r in client.runs.list("my-agent")] == [run.run_id]
 
