@@ -53,6 +53,34 @@ async def test_four_kilobytes_do_not_wait(db: Database, tenant: Tenant, run_id: 
     assert await rows(db, run_id) == [(1, 1), (2, 2)]
 
 
+async def test_what_a_commit_carries_is_not_written_twice(
+    db: Database, tenant: Tenant, run_id: str
+) -> None:
+    """Two rows with one first seq: the second would be lost, and with it the last event."""
+    bus = a_bus(db)
+    live = bus.begin(run_id, tenant.id, None, 1)
+    bus.tokens(live, ["a"])
+    live.committing = True
+    assert live.draft([events.event("run.complete")])[:2] == (1, 2)
+    bus.tokens(live, ["late"])
+    await bus.flush()
+    assert await rows(db, run_id) == []
+
+
+async def test_a_reader_without_a_node_is_told(db: Database, tenant: Tenant, run_id: str) -> None:
+    bus, reader = a_bus(db), a_bus(db)
+    for each in (bus, reader):
+        await each.open()
+    bus.tokens(bus.begin(run_id, tenant.id, None, 1), ["a"])
+    assert not bus.tell_others
+    await asyncio.sleep(0.2)
+    await reader.announce_reader()
+    await asyncio.sleep(0.2)
+    assert bus.tell_others
+    for each in (bus, reader):
+        await each.close()
+
+
 async def test_only_the_owner_of_the_attempt_appends(
     db: Database, tenant: Tenant, run_id: str
 ) -> None:

@@ -43,3 +43,30 @@ async def test_cancelling_is_on_record(api: httpx.AsyncClient, db, tenant) -> No
     async with db.transaction(tenant.id) as tx:
         rows = await tx.all("select action from audit_log where object_id = %s", (run,))
     assert {row["action"] for row in rows} == {"run.create", "run.cancel"}
+
+
+async def test_a_nul_that_a_model_repeats_ends_well(api: httpx.AsyncClient) -> None:
+    # Postgres keeps no NUL in text, and what it refuses must not be bought again and again.
+    await api.post("/v1/agents", json={"name": "a", "model": "builtin"})
+    documents = [{"title": "Acme", "text": "Eve\u0000 leads Acme."}]
+    made = await api.post(
+        "/v1/agents/a/runs", json={"input": {"q": "Who leads Acme?", "documents": documents}}
+    )
+    stream = await api.get(f"/v1/runs/{made.json()['run_id']}/stream")
+    run = (await api.get(f"/v1/runs/{made.json()['run_id']}")).json()
+    assert run["status"] == "completed"
+    assert "\ufffd" in run["output"]["text"]
+    assert "\\u0000" not in stream.text
+
+
+async def test_an_idempotency_key_is_free_again_after_a_day(  # type: ignore[no-untyped-def]
+    api: httpx.AsyncClient, db, tenant
+) -> None:
+    await api.post("/v1/agents", json={"name": "a", "model": "small"})
+    headers = {"Idempotency-Key": "k"}
+    for body in ({"name": "x1"}, {"name": "x2"}):
+        run = await api.post("/v1/agents/a/runs", json={"input": body}, headers=headers)
+        agent = await api.post("/v1/agents", json=body, headers=headers)
+        assert (run.status_code, agent.status_code) == (201, 201), (run.text, agent.text)
+        async with db.transaction(tenant.id) as tx:
+            await tx.run("update idempotency set created_at = created_at - interval '25 hours'")

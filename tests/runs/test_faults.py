@@ -116,6 +116,8 @@ async def test_a_reader_on_the_other_node_gets_the_same_events(two: Two) -> None
     )
     assert parse_events(other.text) == parse_events(one.text)
     assert len(parse_events(other.text)) == 63
+    at_the_end = await there.get(f"/v1/runs/{run_id}/stream?after=63")
+    assert at_the_end.text == "", "the last event came twice"
     resumed = await there.get(f"/v1/runs/{run_id}/stream?after=40")
     assert parse_events(resumed.text) == parse_events(one.text)[40:]
 

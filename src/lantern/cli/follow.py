@@ -55,6 +55,7 @@ async def _from_others(
     pending: asyncio.Future[bytes] | None = None
     try:
         while True:
+            await bus.announce_reader()
             pending = pending or asyncio.ensure_future(anext(source))
             await asyncio.wait({pending}, timeout=LOOK_SECONDS)
             if pending.done():

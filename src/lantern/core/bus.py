@@ -16,6 +16,7 @@ _log = log.get(__name__)
 
 CHANNEL = "lantern"
 LINGER_SECONDS = 10.0  # a reader often comes just after the end of a short run
+READER_SECONDS = 5.0
 PAGE = 200  # rows a reader of another node's run is given at a time
 TROUBLE = (DatabaseError, Unavailable, OSError)  # the database, or the way to it
 
@@ -52,7 +53,8 @@ class Bus:
         self.settings = settings
         self.live: dict[str, Live] = {}
         self.node = ""
-        self.tell_others = False  # set by the node loop while there are other nodes
+        self.others = False  # set by the node loop while there are other nodes
+        self._readers_until = 0.0  # a command reads along without being a node
         self.on_notice: dict[str, Callable[[str], None]] = {}
         self._remotes: set[Remote] = set()
         self._dirty = asyncio.Event()  # there are tokens without a row
@@ -75,6 +77,11 @@ class Bus:
         with suppress(*TROUBLE):
             await self.flush()
 
+    @property
+    def tell_others(self) -> bool:
+        """Whether anybody outside this process listens."""
+        return self.others or clock.monotonic() < self._readers_until
+
     # ---------------------------------------------------------------- writing
     def begin(self, run_id: str, tenant: int, agent: str | None, attempt: int) -> Live:
         """Events of a run that this process works on from now."""
@@ -96,7 +103,7 @@ class Bus:
                 if self._epoch != self.db.epoch:
                     self._write_again()
                 for live in self.live.values():
-                    live.row()
+                    live.close_row()
                 lives = [x for x in self.live.values() if x.sent < len(x.rows)]
                 if lives:
                     await self._write([(x, x.age, x.rows[x.sent :]) for x in lives])
@@ -146,6 +153,10 @@ class Bus:
                 self._dirty.set()
 
     # ---------------------------------------------------------------- reading
+    async def announce_reader(self) -> None:
+        """Ask all nodes for notices, for READER_SECONDS: this process reads and is no node."""
+        await self.db.run("select pg_notify(%s, 'reader:')", (CHANNEL,))
+
     async def follow(self, run_id: str, after: int) -> AsyncIterator[bytes]:
         """Frames behind `after`, then live ones, then the end. Heartbeats when it is silent."""
         seen = after
@@ -251,6 +262,8 @@ class Bus:
         if kind == "events":
             if self._remotes and any(r.run_id == rest.partition(":")[0] for r in self._remotes):
                 self._poke()
+        elif kind == "reader":
+            self._readers_until = clock.monotonic() + READER_SECONDS
         elif handler := self.on_notice.get(kind):
             handler(rest)
 
@@ -262,7 +275,8 @@ class Bus:
                 self._poke()
             horizon = clock.monotonic() - LINGER_SECONDS
             for live in list(self.live.values()):
-                if live.ended_at and live.ended_at < horizon and not live.rows:
+                kept = not live.rows or (live.lost and live.sent == len(live.rows))
+                if kept and live.ended_at and live.ended_at < horizon:
                     del self.live[live.run_id]
 
 

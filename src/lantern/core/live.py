@@ -28,6 +28,7 @@ class Live:
         self.sent = 0  # how many of `rows` the database has
         self.pending: list[Item] = []  # not in a row yet
         self.pending_bytes = 0
+        self.committing = False  # a commit carries `pending`: no row may take them meanwhile
         self.ended_at = 0.0
         self.age = 0  # how many commits; rows of an earlier age are durable
         self._waiters: list[asyncio.Future[bool]] = []
@@ -49,18 +50,20 @@ class Live:
             self.pending_bytes += len(text) + 24
         self.wake()
 
-    def row(self) -> Chunk | None:
+    def close_row(self) -> None:
         """Close the pending tokens into a row, ready to be written."""
-        if not self.pending:
-            return None
+        if not self.pending or self.committing:
+            return
         last = self.last_seq
         row = (last - len(self.pending) + 1, last, events.pack(self.pending))
         self.pending, self.pending_bytes = [], 0
         self.rows.append(row)
-        return row
 
     def draft(self, items: list[Item]) -> Chunk:
-        """The row of pending tokens and these durable events, which are not shown yet."""
+        """The row of pending tokens and these durable events, which are not shown yet.
+
+        Hold `committing` from here until `publish`.
+        """
         last = self.last_seq
         return (
             last - len(self.pending) + 1,

@@ -43,7 +43,7 @@ class Node:
         self.revive: Hook | None = None  # brings an embedded database back
         self._renewed = 0.0
         self._since = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._reviving: asyncio.Task[None] | None = None
 
@@ -51,13 +51,14 @@ class Node:
         """Enter the list of nodes and start beating."""
         async with self.db.solo() as tx:
             await self._beat(tx)
-        self._task = asyncio.create_task(self._loop(), name="node")
+        for work in (self._loop, self._hooks):
+            self._tasks.append(asyncio.create_task(work(), name=f"node.{work.__name__}"))
 
     async def close(self) -> None:
         """Leave the list, so that nobody waits for this node's runs."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.alive = False
         with suppress(*TROUBLE):
             await self.db.run("delete from nodes where id = %s", (self.id,))
@@ -74,13 +75,13 @@ class Node:
     async def _loop(self) -> None:
         while True:
             try:
-                # Beats have a connection of their own: a full pool must not look like a death.
+                # Beats have a connection and a task of their own: neither a full pool nor a slow
+                # hook may look like a death.
                 async with self.db.solo() as tx:
                     while True:
                         async with asyncio.timeout(self.settings.dead_seconds):
                             await self._beat(tx)
-                        await self._work()
-                        await self._pause()
+                        await asyncio.sleep(self.settings.beat_seconds)
             except TROUBLE as error:
                 _log.warning("node.beat_failed", node=self.id, error=type(error).__name__)
                 await self._failed()
@@ -97,9 +98,16 @@ class Node:
         renewed = clock.monotonic() - self._since >= self.settings.dead_seconds
         return renewed or (self.alone and not self.dead)
 
-    async def _work(self) -> None:
-        for hook in self.each_second:
-            await hook()
+    async def _hooks(self) -> None:
+        while True:
+            await self._pause()
+            for hook in self.each_second if self.alive else ():
+                try:
+                    await hook()
+                except TROUBLE as error:
+                    _log.warning("node.hook_failed", error=type(error).__name__)
+                except Exception:
+                    _log.exception("node.hook_broken")  # the others must go on, each second
 
     async def _beat(self, tx: Tx) -> None:
         now = clock.monotonic()

@@ -35,6 +35,11 @@ async def claim(call: Call, route: str, body_hash: bytes) -> tuple[int, bytes] |
     mine = (call.tenant, call.key_id, route, call.idempotency_key)
     await call.tx.run(f"set local lock_timeout = '{WAIT_SECONDS}s'")
     try:
+        await call.tx.run(
+            "delete from idempotency where tenant_id = %s and key_id = %s and route = %s"
+            " and key = %s and created_at < clock_timestamp() - interval '24 hours'",
+            mine,
+        )
         made = await call.tx.run(
             "insert into idempotency (tenant_id, key_id, route, key, body_hash)"
             " values (%s, %s, %s, %s, %s) on conflict do nothing",

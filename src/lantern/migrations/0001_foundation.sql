@@ -439,6 +439,9 @@ begin
     end if;
     perform set_config('app.tenant', admission.tenant::text, true);
     if p_key is not null then
+        delete from idempotency i
+        where i.key_id = admission.key_id and i.route = 'runs' and i.key = p_key
+            and i.created_at < at - interval '24 hours';
         insert into idempotency (tenant_id, key_id, route, key, body_hash, run_id)
         values (admission.tenant, admission.key_id, 'runs', p_key, p_body_hash, p_run)
         on conflict on constraint idempotency_pkey do nothing;
@@ -574,7 +577,7 @@ begin
     perform set_config('app.tenant', p_tenant::text, true);
     -- The answer of an earlier try was lost with its connection: it did commit.
     if exists (select from run_events e where e.run_id = p_run and e.seq_from = p_from
-            and e.seq_to = p_to) then
+            and e.seq_to = p_to and e.data = p_data) then
         return true;
     end if;
     update runs r set
@@ -605,7 +608,7 @@ begin
             output text, error text, started_at timestamptz)
         on conflict (run_id, n) do nothing;
     end if;
-    insert into run_events values (p_tenant, p_run, p_from, p_to, p_data) on conflict do nothing;
+    insert into run_events values (p_tenant, p_run, p_from, p_to, p_data);
     if p_notify then
         perform pg_notify('lantern', 'events:' || p_run || ':' || p_to);
     end if;

@@ -26,7 +26,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 async def create_run_alias(call: Current, request: Request, body: RunCreateAlias) -> Any:
     """Start a run; with `stream: true` the answer is its event stream."""
     plain = RunCreate(**body.model_dump(include=set(RunCreate.model_fields)))
-    made, _ = await service.start(call, body.agent_name, plain, launch(request))
+    made = await service.start(call, body.agent_name, plain, launch(request))
     if body.stream:
         return await stream(call, request, made["run_id"], 0)
     return http.Json(made, 201)

@@ -25,7 +25,7 @@ After = Annotated[int, Query(ge=0, lt=1 << 53)]
 @needs("write", folds=True)
 async def create_run(call: Current, request: Request, name: str, body: RunCreate) -> Any:
     """Start a run; follow it at `/v1/runs/{run_id}/stream`."""
-    made, _ = await service.start(call, name, body, launch(request))
+    made = await service.start(call, name, body, launch(request))
     return http.Json(made, 201)
 
 

@@ -8,7 +8,8 @@ import orjson
 
 from lantern.core import events, fencing, kinds, log
 from lantern.core.bus import TROUBLE, Bus
-from lantern.core.db import Database, Row
+from lantern.core.db import ConnectionLost, Database, Row
+from lantern.core.errors import Unavailable
 from lantern.core.kinds import RunFailed, RunRow
 from lantern.core.nodes import Node
 from lantern.llm import ModelError, Models, NoModel
@@ -19,6 +20,7 @@ from lantern.settings import RunSettings
 _log = log.get(__name__)
 
 MOST_ATTEMPTS = 50  # a run that takes its node down each time must end some day
+AWAY = (ConnectionLost, Unavailable, OSError)  # the database, for now
 CLAIM = 100  # runs taken over at a time
 
 
@@ -88,12 +90,15 @@ class Engine:
     # ---------------------------------------------------------------- node loop
     async def _claim(self) -> None:
         """Take runs that have nobody."""
-        self.bus.tell_others = not self.node.alone
+        self.bus.others = not self.node.alone
         if not self.room:
             return
         dead = self.node.dead_after if self.node.may_judge else None
         room = min(self.room, CLAIM)
-        rows = await fencing.claim(self.db, self.node.id, dead, list(self._tasks), room)
+        node = self.node.id
+        rows = await fencing.claim(self.db, node, dead, list(self._tasks), room)
+        if not self.node.alive or self.node.id != node:
+            return  # suspended meanwhile: these belong to a dead id now, and are claimed again
         for row in rows:
             if row["attempt"] > 1:
                 _log.info("run.taken_over", run_id=row["id"], attempt=row["attempt"])
@@ -124,10 +129,11 @@ class Engine:
 
     async def _suspend(self) -> None:
         """This node may be taken for dead: stop all work, write nothing more under this id."""
-        tasks = list(self._tasks.items())
-        for run_id, _task in tasks:
-            self._stop(run_id, "lost")
-        await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
+        tasks = dict(self._tasks)
+        for run_id, task in tasks.items():
+            self._stops[run_id] = "lost"  # also what waits for the database to write its end
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     async def _rescue(self) -> None:
         """The database is back: keep the tokens that were shown, while the runs are still ours.
@@ -153,9 +159,10 @@ class Engine:
         except TROUBLE as error:
             # The database; this node, or another, begins the run again.
             _log.warning("run.interrupted", run_id=run.id, error=type(error).__name__)
-            work.live.lose()
         finally:
             self._stops.pop(run.id, None)
+            if not work.live.final:
+                work.live.lose()  # its readers look at the database, whatever became of the run
 
     async def _attempt(self, work: Working) -> None:
         """Run the kind and write how it ended."""
@@ -176,7 +183,7 @@ class Engine:
             )
         except TimeoutError:
             await work.fail("timeout", f"The run took over {self.settings.max_seconds} s")
-        except (Lost, *TROUBLE):
+        except (Lost, *AWAY):
             raise
         except Exception:
             _log.exception("run.broken", run_id=run.id)
@@ -197,5 +204,3 @@ class Engine:
         if why == "cancelled":
             with suppress(Lost):
                 await work.cancelled()
-                return
-        work.live.lose()

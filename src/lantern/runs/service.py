@@ -23,12 +23,10 @@ TICKET_SECONDS = 60
 EVENTS_PAGE = 500
 
 
-async def start(
-    call: Call, agent: str, body: RunCreate, launch: "Launch"
-) -> tuple[dict[str, Any], bool]:
+async def start(call: Call, agent: str, body: RunCreate, launch: "Launch") -> dict[str, Any]:
     """Admit, insert, start: one statement, then the run begins in this process.
 
-    Returns the run and whether it is a replay of an idempotency key.
+    The same idempotency key gives the same run back.
     """
     run_id = ids.new("run")
     text = _json("input", body.input)
@@ -58,13 +56,12 @@ async def start(
     call.let_in(row)
     if refused := _refusal(agent, row):
         raise refused
-    replay = row["outcome"] == "replay"
-    if launch.room and not replay:
+    if launch.room and row["outcome"] != "replay":
         run = RunRow(run_id, call.tenant, "agent", row["agent"]["id"], agent, body.input, 1)
         run.agent = row["agent"]
         launch.begin(run, opening)
     made = {"run_id": row["run_id"], "agent": agent, "status": row["status"]}
-    return {**made, "created_at": clock.iso(row["created_at"]), "id": row["run_id"]}, replay
+    return {**made, "created_at": clock.iso(row["created_at"]), "id": row["run_id"]}
 
 
 class Launch:

@@ -26,7 +26,7 @@ async def start(db: Database, values: dict[str, Any]) -> Row:
 async def fetch(tx: Tx, run_id: str) -> Row | None:
     """A run with its input and output."""
     return await tx.one(
-        f"select {LINE}, input, output, error, step, step_started_at, attempt, owner, closed"
+        f"select {LINE}, input, output, error, step, step_started_at, closed"
         " from runs where id = %s",
         (run_id,),
     )
@@ -97,7 +97,7 @@ async def cancel(tx: Tx, run_id: str, reason: str | None) -> Row | None:
     row = await tx.one(
         "update runs set status = 'cancelled', cancel_reason = %s, finished_at = clock_timestamp()"
         " where id = %s and status in ('queued', 'running', 'paused')"
-        " returning owner, attempt, tenant_id",
+        " returning owner",
         (reason, run_id),
     )
     if row:

@@ -45,23 +45,31 @@ async def _transcript(db: Database, tenant: int, row: Row, after: int) -> AsyncI
             yield b"".join(frames)
         if len(rows) < PAGE:
             break
-    if not final and seen == after:
-        yield _epilogue(row, seen)
+    if final:
+        return
+    if seen == after and after > 0:
+        async with db.transaction(tenant) as tx:
+            if await stored(tx, [(run_id, 0)], 1):
+                return  # the reader had everything
+    yield _epilogue(row, seen)
 
 
 async def _with_patience(bus: Bus, call: Call, row: Row, after: int) -> AsyncIterator[bytes]:
     """A final run whose last event is still to come, from its owner or from who takes over."""
     give_up = clock.monotonic() + LAST_EVENT_SECONDS
-    source = bus.follow(row["id"], after)
+    source, seen = bus.follow(row["id"], after), after
     try:
         while True:
             async with asyncio.timeout(max(0.0, give_up - clock.monotonic())):
                 data = await anext(source)
+            last = data.removesuffix(b"\n\n").rpartition(b"\n\n")[2]
+            if last.startswith(b"id: "):
+                seen = int(last[4 : last.index(b"\n")])
             yield data
     except StopAsyncIteration:
         return
     except TimeoutError:
-        yield _epilogue(row, after)
+        yield _epilogue(row, seen)
 
 
 def _epilogue(row: Row, seen: int) -> bytes:

@@ -45,6 +45,7 @@ class Working:
         self._announced: str | None = None  # a step whose start is already in the database
         self._fresh = True  # nothing of this attempt has been written
         self._tries = 1
+        self._unsure = False  # a commit was interrupted: it may, or may not, be in the database
 
     def open_with(self, opening: Item) -> None:
         """The start of the first step went into the database together with the run."""
@@ -65,6 +66,7 @@ class Working:
             return self.done[n]
         await self._begin(name)
         result = await body(self)
+        result.output = _storable(result.output)
         self._finished = {**self._record(n, "completed"), **_fields(result)}
         self._name = None
         return result
@@ -72,6 +74,7 @@ class Working:
     # ---------------------------------------------------------------- kinds.Step
     def tokens(self, deltas: list[str]) -> None:
         """Show text as it comes."""
+        deltas = [_storable(text) for text in deltas]
         self._text += deltas
         self.bus.tokens(self.live, deltas)
 
@@ -92,17 +95,18 @@ class Working:
     async def fail(self, code: str, message: str) -> None:
         """The run failed; what was written so far stays in its step."""
         items = self._closing()
-        if self._name is not None:
-            items.append(events.event("step.failed", step=self._name, error=message))
+        at_work = self._name if self._finished is None else None
+        if at_work is not None:
+            items.append(events.event("step.failed", step=at_work, error=message))
             self._finished = {**self._record(self._n - 1, "failed"), "error": message}
-        error = {"code": code, "message": message, "step": self._name}
+        error = {"code": code, "message": message, "step": at_work}
         items.append(events.event("run.failed", run_id=self.run.id, error=error))
         await self._commit(items, final={"status": "failed", "error": error})
 
     async def cancelled(self) -> None:
         """Somebody cancelled the run: write its last event."""
         items = self._closing()
-        if self._name is not None:
+        if self._name is not None and self._finished is None:
             self._finished = self._record(self._n - 1, "cancelled")
         items.append(events.event("run.cancelled", run_id=self.run.id))
         await self._commit(items, final={"status": "cancelled"}, expect="cancelled")
@@ -147,7 +151,13 @@ class Working:
         final: dict[str, Any] | None = None,
         expect: str = "running",
     ) -> None:
-        """Make a finished step and its events durable, then show the events. Raises Lost."""
+        """Make a finished step and its events durable, then show the events.
+
+        Raises Lost, also after a commit whose outcome is not known: the same seqs must not be
+        written twice, so the next attempt goes on from what is there.
+        """
+        if self._unsure:
+            raise Lost
         epoch = self.db.epoch
         await _insist(lambda: self.bus.settle(self.live))
         seq_from, seq_to, data = self.live.draft(items)
@@ -165,12 +175,18 @@ class Working:
             data=data,
             notify=self.bus.tell_others,
         )
-        if not await _insist(lambda: fencing.commit(self.db, given)):
-            raise Lost
-        if self.db.epoch != epoch:
-            await _insist(self.bus.flush)  # rows of this step died with the server
-        self._finished, self._fresh = None, False
-        self.live.publish(items)
+        self.live.committing = self._unsure = True
+        try:
+            if not await _insist(lambda: fencing.commit(self.db, given)):
+                self._unsure = False
+                raise Lost
+            if self.db.epoch != epoch:
+                await _insist(self.bus.flush)  # rows of this step died with the server
+            self._unsure = False
+            self._finished, self._fresh = None, False
+            self.live.publish(items)
+        finally:
+            self.live.committing = False
 
 
 async def _insist(action: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -180,6 +196,11 @@ async def _insist(action: Callable[[], Awaitable[Answer]]) -> Answer:
             return await action()
         except (ConnectionLost, Unavailable):
             await asyncio.sleep(0.1)
+
+
+def _storable(text: str) -> str:
+    """Postgres keeps no NUL in text; the sign for what cannot be shown stands in its place."""
+    return text.replace("\0", "\ufffd")
 
 
 def _fields(result: StepResult) -> dict[str, Any]:
