@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from lantern import __version__
 from lantern.agents import api as agents_api
@@ -45,9 +45,9 @@ class Parts:
 
 @asynccontextmanager
 async def open_node(
-    settings: Settings, place: home.Home, role: Role = "server"
+    settings: Settings, place: home.Home, role: Role = "server", only: str | None = None
 ) -> AsyncIterator[Parts]:
-    """A working node on a database; on leaving it drains its runs."""
+    """A working node on a database; on leaving it drains its runs. `only`: takes that run alone."""
     async with AsyncExitStack() as stack:
         db = await home.open_database(place.dsn, settings.database)
         stack.push_async_callback(db.close)
@@ -60,6 +60,7 @@ async def open_node(
         node = Node(db, settings.nodes, role)
         node.revive = place.revive
         engine = Engine(node, bus, models, settings.runs)
+        engine.only = only
         engine.attach()
         await node.open()
         stack.push_async_callback(node.close)
@@ -110,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.doors = Doors(settings.limits, settings.server.trusted_proxies)
     app.get("/healthz", include_in_schema=False)(healthz)
+    app.get("/", include_in_schema=False)(start_page)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
     app.add_middleware(Edge, routes=app.router.routes)
@@ -123,6 +125,11 @@ async def healthz(request: Request) -> Response:
     status = "ok" if node.alive else "suspended"
     body = {"status": status, "node": node.id, "version": __version__}
     return http.Json(body, 200 if node.alive else 503)
+
+
+async def start_page() -> Response:
+    """Who opens the printed address in a browser finds the API's documentation."""
+    return RedirectResponse("/docs")
 
 
 async def _refuse(request: Request, error: Exception) -> Any:

@@ -107,6 +107,31 @@ async def test_auto_asks_the_next_model_before_the_first_token(
     assert "m500 (server)" in step["why"]
 
 
+async def test_a_model_that_is_gone_is_no_model(two: Two, db: Database, tenant: Tenant) -> None:
+    """Renamed or removed from the configuration after the agent was made."""
+    api, _ = two
+    await make_agent(api)
+    async with db.transaction(tenant.id) as tx:
+        await tx.run("update agents set model = 'gone'")
+    run = await finished(api, await start(api))
+    assert run["error"]["code"] == "no_model"
+    assert "'gone'" in run["error"]["message"]
+
+
+async def test_the_built_in_model_says_why_it_stands_in(
+    dsn: str, fake: FakeModel, tenant: Tenant
+) -> None:
+    rows = [m for m in model_settings(fake, **FAULTS) if m["name"] == "m401"]
+    with InProcess(dsn, models=rows) as node:
+        headers = {"Authorization": f"Bearer {tenant.key}"}
+        async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as api:
+            await make_agent(api, model="auto")
+            run = await finished(api, await start(api, input={"topic": "Eve leads Acme."}))
+    assert run["steps"][0]["model_used"] == "builtin"
+    assert run["output"]["data"]["notice"].startswith("failed: m401 (auth)")
+    assert "Eve leads Acme." in run["output"]["text"]
+
+
 async def test_a_reader_on_the_other_node_gets_the_same_events(two: Two) -> None:
     here, there = two
     await make_agent(here, model="paced")

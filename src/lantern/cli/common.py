@@ -1,6 +1,7 @@
 """What the commands do alike: join the database, print."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ Operation = Callable[[Database], Coroutine[Any, Any, T]]
 @asynccontextmanager
 async def joined(settings: Settings) -> AsyncIterator[tuple[home.Home, Database]]:
     """The database of the settings, beside a server or alone."""
+    if not settings.database_url and not settings.data_dir.exists():
+        print(f"new database in {settings.data_dir.resolve()}", file=sys.stderr)
     place = await asyncio.to_thread(home.enter, settings)
     try:
         db = await home.open_database(place.dsn, settings.database)

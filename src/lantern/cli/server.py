@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,7 @@ class Http:
         self.app = application.create_app(settings)
         self.server = Server(self.app, settings, ready)
         self._task: asyncio.Task[Any] | None = None
+        self._now: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """Serve until a signal."""
@@ -61,7 +63,13 @@ class Http:
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End: at once while it starts, else when what it serves has ended."""
         starting = not self.server.started and not self.server.should_exit
+        again = self.server.should_exit
         self.server.handle_exit(number, None)
+        if again:
+            self._now = asyncio.create_task(self.app.state.engine.drain(0))
+        elif not starting and (runs := self.app.state.engine.active):
+            seconds = round(self.server.seconds)
+            print(f"draining {runs} run(s), up to {seconds} s; again stops now", file=sys.stderr)
         if starting and self._task:
             self._task.cancel()
 
@@ -124,7 +132,8 @@ async def _work(settings: Settings) -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
     # A reader whom the end of the server cuts off goes on elsewhere: no story for the log.
-    return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)
+    cut_off = record.exc_info and record.exc_info[0] is asyncio.CancelledError
+    return not cut_off and "graceful shutdown exceeded" not in record.getMessage()
 
 
 def _on_signals(stop: Callable[[int], None]) -> None:

@@ -31,13 +31,21 @@ class Commit:
     notify: bool
 
 
-async def claim(
-    db: Database, node: str, dead: timedelta | None, held: list[str], room: int
-) -> list[Row]:
-    """Take up to `room` runs that have nobody. `dead` None: queued ones alone, judging no peer."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a node may take: up to `room` runs beside those it holds, or `only` one."""
+
+    held: list[str]
+    room: int
+    only: str | None = None
+
+
+async def claim(db: Database, node: str, dead: timedelta | None, wanted: Wanted) -> list[Row]:
+    """Take runs that have nobody. `dead` None: queued ones alone, judging no peer."""
+    judges = dead is not None
     return await db.all(
-        "select * from claim_runs(%s, %s, %s, %s, %s)",
-        (node, dead or timedelta(0), dead is not None, held, room),
+        "select * from claim_runs(%s, %s, %s, %s, %s, %s)",
+        (node, dead or timedelta(0), judges, wanted.held, wanted.room, wanted.only),
     )
 
 

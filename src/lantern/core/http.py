@@ -143,6 +143,9 @@ def _invalid(error: RequestValidationError) -> BadRequest:
         loc = [part[:100] if isinstance(part, str) else part for part in item["loc"]]
         details.append({"loc": loc, "msg": item["msg"], "type": item["type"]})
     first = details[0]
+    if first["loc"] == ["body"] and first["type"] in ("model_attributes_type", "dict_type"):
+        hint = "body: a JSON object with `Content-Type: application/json` is expected"
+        return BadRequest(hint, details=details)
     if first["type"] == "json_invalid":
         return BadRequest("The body is not valid JSON", details=details)
     name = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])

@@ -94,7 +94,9 @@ class Call:
     def _refusal(self, row: Row) -> LanternError | None:
         match row["verdict"]:
             case "unauthorized":
-                return Unauthorized("Missing or invalid API key")
+                if self.key is None:
+                    return Unauthorized("Missing API key: send `Authorization: Bearer lnt_...`")
+                return Unauthorized("Invalid API key")
             case "rate_limited":
                 return RateLimited(row["retry"])
             case "forbidden":

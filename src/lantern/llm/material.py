@@ -17,6 +17,7 @@ PLAN_CUE = (
 MAX_CHARS = 200_000
 _MAX_SCHEMA_TRIES = 20
 _QUESTION_WORDS = 60
+_STATEMENT = re.compile(r"\w{2}[.!](\s|$)")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 _TEXT_FIELDS = ("text", "content", "body", "snippet", "summary")
 _DECODER = json.JSONDecoder()
@@ -54,6 +55,8 @@ def read(messages: Sequence[Message]) -> Material:
         if message.role == "system" or index > last_answer:
             found.wants_plan = found.wants_plan or PLAN_CUE in text
             found.schema = _schema(text) or found.schema
+    if not found.documents and _STATEMENT.search(found.question):
+        found.documents.append(Document("", found.question))  # a short text is better than none
     _cut(found)
     return found
 

@@ -490,7 +490,7 @@ end $$;
 -- What has nobody: queued runs, runs of dead nodes, cancelled runs whose owner died before the
 -- last event, and runs this node owns but does not hold (a commit whose answer was lost).
 create function claim_runs(
-    p_node text, p_dead interval, p_judge boolean, p_held text[], p_room int
+    p_node text, p_dead interval, p_judge boolean, p_held text[], p_room int, p_only text
 )
 returns table (
     id text, tenant_id int, kind text, agent_id text, agent_name text, status text, input text,
@@ -498,7 +498,7 @@ returns table (
 ) language sql security definer set search_path = lantern, pg_temp as $$
     with picked as (
         select r.id from runs r left join nodes n on n.id = r.owner
-        where not r.closed and (
+        where not r.closed and (p_only is null or r.id = p_only) and (
             r.status = 'queued'
             or (p_judge and r.status in ('running', 'cancelled') and (
                 n.id is null

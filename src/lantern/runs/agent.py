@@ -23,6 +23,7 @@ from lantern.llm import (
 
 RETRIES = 2  # rounds over the models after the first, when waiting may help
 LONGEST_WAIT = 5.0
+STAND_IN = "failed: {}; the built-in extractive model answered by quoting the input"
 
 
 def register() -> None:
@@ -128,10 +129,13 @@ class _Asker:
                     step.tokens(chunk.deltas)
                 done = chunk.done or done
         why = choice.why
+        failed = ", ".join(f"{e.model} ({e.kind})" for e in failures)
         if failures:
-            why += "; after " + ", ".join(f"{e.model} ({e.kind})" for e in failures)
+            why += f"; after {failed}"
         result = StepResult("".join(text), model_used=model.name, why=why)
         self._count(result, done, choice, messages, len(text))
+        if failures and "notice" in result.notes:
+            result.notes["notice"] = STAND_IN.format(failed)
         return result
 
     def _count(

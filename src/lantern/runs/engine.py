@@ -12,7 +12,7 @@ from lantern.core.db import ConnectionLost, Database, Row
 from lantern.core.errors import Unavailable
 from lantern.core.kinds import RunFailed, RunRow
 from lantern.core.nodes import Node
-from lantern.llm import ModelError, Models, NoModel
+from lantern.llm import ModelError, Models, NoModel, UnknownModel
 from lantern.runs import store
 from lantern.runs.work import Lost, Working
 from lantern.settings import RunSettings
@@ -36,6 +36,7 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, str] = {}  # run id -> why its task was cancelled
         self._draining = False
+        self.only: str | None = None  # a command works on its own run and on no other
 
     def attach(self) -> None:
         """Hook into the node's loop and the bus."""
@@ -96,7 +97,8 @@ class Engine:
         dead = self.node.dead_after if self.node.may_judge else None
         room = min(self.room, CLAIM)
         node = self.node.id
-        rows = await fencing.claim(self.db, node, dead, list(self._tasks), room)
+        wanted = fencing.Wanted(list(self._tasks), room, self.only)
+        rows = await fencing.claim(self.db, node, dead, wanted)
         if not self.node.alive or self.node.id != node:
             return  # suspended meanwhile: these belong to a dead id now, and are claimed again
         for row in rows:
@@ -177,10 +179,9 @@ class Engine:
                 output = await kinds.get(run.kind).execute(work)
         except RunFailed as error:
             await work.fail(error.code, error.message)
-        except (ModelError, NoModel) as error:
-            await work.fail(
-                "no_model" if isinstance(error, NoModel) else "model_error", error.message
-            )
+        except (ModelError, NoModel, UnknownModel) as error:
+            code = "model_error" if isinstance(error, ModelError) else "no_model"
+            await work.fail(code, error.message)
         except TimeoutError:
             await work.fail("timeout", f"The run took over {self.settings.max_seconds} s")
         except (Lost, *AWAY):
