@@ -15,7 +15,7 @@ from lantern.settings import RunSettings
 _log = log.get(__name__)
 
 CHANNEL = "lantern"
-LINGER_SECONDS = 10.0  # a reader often comes just after the end of a short run
+LINGER_SECONDS = 5.0  # a reader often comes just after the end of a short run
 READER_SECONDS = 5.0
 PAGE = 200  # rows a reader of another node's run is given at a time
 TROUBLE = (DatabaseError, Unavailable, OSError)  # the database, or the way to it
