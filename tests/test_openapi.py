@@ -135,9 +135,13 @@ def call_often(operation: Any, url: str, headers: dict[str, str], mode: Generati
 def existing(url: str, headers: dict[str, str]) -> dict[str, str]:
     """An agent, a finished run of it and a key: half of all calls are about something real."""
     with httpx.Client(base_url=url, headers=headers, verify=False) as client:
-        client.post("/v1/agents", json={"name": "known", "model": "small"})
-        client.patch("/v1/agents/known", json={"status": "active"})
-        run = client.post("/v1/agents/known/runs", json={"input": {"q": "x"}}).json()["run_id"]
+        # Anew each time: earlier calls may have paused it, or asked for what refuses runs.
+        client.delete("/v1/agents/known")
+        made = client.post("/v1/agents", json={"name": "known", "model": "small"})
+        assert made.status_code == 201, made.text
+        began = client.post("/v1/agents/known/runs", json={"input": {"q": "x"}})
+        assert began.status_code == 201, began.text
+        run = began.json()["run_id"]
         client.get(f"/v1/runs/{run}/stream")
         key = client.post("/v1/api-keys", json={"name": "known"}).json()["key"]["id"]
     return {"name": "known", "run_id": run, "key_id": key}
