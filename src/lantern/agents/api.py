@@ -80,6 +80,5 @@ def _page_of(token: str | None) -> int | None:
         return None
     number = token[1:] if token[0] == "p" and token.isascii() and token[1:].isdigit() else "0"
     if not 0 < int(number) <= 1_000_000:
-        detail = {"loc": ["query", "pageToken"], "msg": "not a token of this list"}
-        raise BadRequest("pageToken: not a token of this list", details=[detail])
+        raise BadRequest.field("pageToken", "not a token of this list", "query")
     return int(number)
