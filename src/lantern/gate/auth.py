@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import Depends, Request
 
+from lantern.core import clock
 from lantern.core.db import Database, Row, Tx
 from lantern.core.errors import Forbidden, LanternError, RateLimited, Unauthorized
 
@@ -53,6 +54,8 @@ class Call:
     agents: list[str] = field(default_factory=list)
     credits: Decimal | None = None
     idempotency_key: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)  # of `X-Lantern-Tags`
+    began: float = field(default_factory=clock.monotonic)
     limit_headers: dict[str, str] = field(default_factory=dict)
     admitted: bool = False
     open_tx: Tx | None = None

@@ -23,7 +23,7 @@ from lantern.core.errors import (
     NotFound,
     Unavailable,
 )
-from lantern.gate import idempotency
+from lantern.gate import flat, idempotency
 from lantern.gate.auth import Call, bearer
 from lantern.gate.body import read_body, replayed
 from lantern.gate.hot import HotRoute
@@ -142,6 +142,7 @@ class _Handling:
             await self.call.admit()
         if self.route is None:
             raise self.edge.nowhere(scope)
+        self._tags(scope)
         if self.policy.stream:
             await self._through(scope, receive, send)
         elif self.policy.folds:
@@ -164,6 +165,12 @@ class _Handling:
         body = await read_body(scope, receive, self.settings.server.max_body_bytes)
         self._idempotency(scope)
         return body
+
+    def _tags(self, scope: Scope) -> None:
+        if self.call.door.account:
+            for name, value in scope["headers"]:
+                if name == b"x-lantern-tags":
+                    self.call.tags |= flat.header_tags(value.decode("latin-1"))
 
     def _idempotency(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
