@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
@@ -39,6 +40,14 @@ def facts(error: Exception) -> dict[str, str | None]:
         return {}
     at = error.diag
     return {"sqlstate": error.sqlstate, "table": at.table_name, "constraint": at.constraint_name}
+
+
+def raised(error: Exception) -> tuple[str | None, dict[str, Any]]:
+    """SQLSTATE and facts (DETAIL, as JSON) of a refusal that a function of ours raised: `LN...`."""
+    if not isinstance(error, psycopg.Error) or not (error.sqlstate or "").startswith("LN"):
+        return None, {}
+    facts: dict[str, Any] = orjson.loads(error.diag.message_detail or "{}")
+    return error.sqlstate, facts
 
 
 def environment(dsn: str) -> dict[str, str]:
