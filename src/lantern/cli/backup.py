@@ -98,7 +98,7 @@ async def _restore(settings: Settings, file: Path, force: bool) -> dict[str, Any
         except BaseException:
             await store.put_back(db)
             raise
-        await store.give_functions_to_system(db)
+        await store.give_to_system(db)
         await store.drop_old(db)
         await asyncio.to_thread(migrate.apply, place.dsn)
         await asyncio.to_thread(jobs.migrate_jobs, place.dsn)

@@ -6,7 +6,7 @@ from lantern.core.db import Database, Row
 
 WELCOME_CREDITS = 1000
 FIRST_TENANT_LOCK = 0x74656E616E74  # "tenant"
-SCHEMAS = ("lantern", "dbos")  # all that is ours in a database
+SCHEMAS = ("lantern", "lantern_log", "dbos")  # all that is ours in a database
 OLD = "lantern_replaced"
 SYSTEM_ROLE = "lantern_system"  # sees every tenant's rows; owner of the functions that cross them
 
@@ -107,13 +107,15 @@ async def drop_old(db: Database) -> None:
         await _as_owner(db, f"drop schema if exists {name}_replaced cascade")
 
 
-async def give_functions_to_system(db: Database) -> None:
+async def give_to_system(db: Database) -> None:
     """As the migrations do: what crosses tenants belongs to the role that may."""
     await _as_owner(
         db,
         """
         do $$
-        declare f regprocedure;
+        declare
+            f regprocedure;
+            t regclass;
         begin
             grant create on schema lantern to lantern_system;
             for f in select p.oid::regprocedure from pg_proc p
@@ -123,6 +125,13 @@ async def give_functions_to_system(db: Database) -> None:
                 execute format('revoke all on function %s from public', f);
                 execute format('grant execute on function %s to lantern_app', f);
             end loop;
+            -- The log and its months; backups from before it have none.
+            if to_regclass('lantern.route_log') is not null then
+                grant usage, create on schema lantern_log to lantern_system;
+                for t in select relid from pg_partition_tree('lantern.route_log') loop
+                    execute format('alter table %s owner to lantern_system', t);
+                end loop;
+            end if;
             revoke create on schema lantern from lantern_system;
         end $$""",
     )
