@@ -16,6 +16,7 @@ OF_TENANTS = {
     "credit_ledger",
     "credit_reservations",
     "idempotency",
+    "outbox",
     "run_events",
     "run_steps",
     "runs",
