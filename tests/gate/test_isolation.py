@@ -25,6 +25,7 @@ OF_TENANTS = {
     "log_seals",
     "log_unsealed",
     "route_log",
+    "outbox",
     "run_events",
     "run_steps",
     "runs",
