@@ -139,6 +139,17 @@ class RetentionSettings(Group):
     cleanup_cron: str = Field("17 3 * * *", description="When the clean-up runs (UTC).")
 
 
+class RoutingSettings(Group):
+    """Assignment of owners."""
+
+    charge_pool_size: Literal["live", "always", "never"] = Field(
+        "live", description="When the item `pool_size` is charged; `live`: after a recount alone."
+    )
+    activity_minutes: int = Field(
+        15, ge=1, description="Older knowledge of who is active in the CRM is asked for anew."
+    )
+
+
 class LogSettings(Group):
     """What the process writes to standard error."""
 
@@ -163,6 +174,7 @@ class Settings(BaseSettings):
     net: NetSettings = Field(default_factory=NetSettings)
     models: list[ModelSettings] = Field(default_factory=list)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    routing: RoutingSettings = Field(default_factory=RoutingSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @classmethod

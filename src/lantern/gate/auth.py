@@ -55,6 +55,7 @@ class Call:
     credits: Decimal | None = None
     idempotency_key: str | None = None
     tags: dict[str, str] = field(default_factory=dict)  # of `X-Lantern-Tags`
+    prepared: Any = None  # what the route's `before` came back with
     began: float = field(default_factory=clock.monotonic)
     limit_headers: dict[str, str] = field(default_factory=dict)
     admitted: bool = False

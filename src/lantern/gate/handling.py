@@ -91,7 +91,7 @@ class Handling:
         else:
             body = await self._body(scope, receive)
             if self.policy.before is not None:
-                await self.policy.before(self.call, body)
+                self.call.prepared = await self.policy.before(self.call, body, self.settings)
             await self._send(await self._transaction(scope, body), send)
             for action in self.call.after_commit:
                 result = action()

@@ -27,7 +27,7 @@ class Policy:
     ticket: bool = False  # `?ticket=` may stand for the key
     secrets: tuple[str, ...] = ()  # fields that a stored answer leaves out
     single: bool = False  # one statement, which is its own transaction (unless a key is claimed)
-    before: Callable[[Any, bytes], Awaitable[None]] | None = None  # runs before the transaction
+    before: Callable[[Any, bytes, Any], Awaitable[Any]] | None = None  # (call, body, settings)
 
 
 def needs(scope: Scope, **options: Any) -> Callable[[Endpoint], Endpoint]:

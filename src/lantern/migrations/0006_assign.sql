@@ -310,7 +310,7 @@ begin
     if (p ->> 'crm')::boolean then
         perform outbox_add(p_tenant, 'crm.owner', assignment_id,
             (p ->> 'object') || ':' || (p ->> 'record'), jsonb_build_object('object', p ->> 'object',
-                'record', p ->> 'sf_id', 'owner', assigned_to, 'sequence', sequence));
+                'record_id', p ->> 'sf_id', 'owner_id', assigned_to));
     end if;
 
     -- The balance is the last of all locks: what comes after it holds up the whole tenant.

@@ -1,0 +1,109 @@
+"""Routes of assignments; those of pools are in routing/pools/api.py."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from lantern.core import clock, http
+from lantern.gate import flat
+from lantern.gate.auth import Current
+from lantern.gate.hot import HotRoute
+from lantern.gate.limits import needs
+from lantern.routing import activity, explanation, service, store
+from lantern.routing.models import (
+    Assigned,
+    AssignmentAnswer,
+    AssignmentList,
+    AssignRequest,
+    Explanation,
+    Status,
+    VoidRequest,
+)
+from lantern.routing.sfids import record_key
+
+router = APIRouter(tags=["routing"])
+hot = APIRouter(tags=["routing"], route_class=HotRoute)
+
+
+@hot.post("/v1/routing/assign", response_model=Assigned, response_model_exclude_unset=True)
+@needs("write", single=True, before=activity.before_assign)
+async def assign(call: Current, body: AssignRequest) -> Any:
+    """Give a record to the next member of a pool."""
+    made = await service.assign(call.tx, call, body, charge_size=call.prepared)
+    row = made.row
+    fields = {
+        "assigned_to": row["assigned_to"],
+        "sequence": row["sequence"],
+        "pool_size": row["pool_size"],
+        "timestamp": clock.iso(row["at"]),
+    }
+    if body.explain:
+        fields |= {
+            "assignment_id": row["assignment_id"],
+            "method": row["method"],
+            "eligible_size": row["eligible_size"],
+            "rotation_epoch": row["epoch"],
+            "crm_write": await service.crm_write(call.tx, row["assignment_id"]),
+            "skipped": service.skipped(row),
+        }
+    return flat.paid(call, fields, made.credits, cached=made.cached)
+
+
+@router.get("/v1/routing/assignments", response_model=AssignmentList)
+@needs("read")
+async def list_assignments(
+    call: Current,
+    page: Annotated[http.Page, Depends(http.page)],
+    pool: Annotated[str | None, Query(max_length=100)] = None,
+    sf_id: Annotated[str | None, Query(max_length=64)] = None,
+    assigned_to: Annotated[str | None, Query(max_length=64)] = None,
+    status: Status | None = None,
+    since: Annotated[datetime | None, Query(alias="from")] = None,
+    until: Annotated[datetime | None, Query(alias="to")] = None,
+) -> Any:
+    """Assignments, newest first."""
+    where = {
+        "pool": pool,
+        "record": record_key(sf_id) if sf_id else None,
+        "assigned_to": assigned_to,
+        "status": status,
+        "since": since,
+        "until": until,
+    }
+    rows, total = await store.page(call.tx, where, page.per_page, page.offset)
+    found = [service.shown(row) for row in rows]
+    return flat.answer(
+        {"assignments": found, "total": total, "page": page.page, "per_page": page.per_page}
+    )
+
+
+@router.get("/v1/routing/assignments/{assignment_id}", response_model=AssignmentAnswer)
+@needs("read")
+async def get_assignment(call: Current, assignment_id: str) -> Any:
+    """One assignment."""
+    row = await service.fetch(call.tx, assignment_id)
+    return flat.answer({"assignment": service.shown(row)})
+
+
+@router.post("/v1/routing/assignments/{assignment_id}/accept", response_model=AssignmentAnswer)
+@needs("write")
+async def accept(call: Current, assignment_id: str, body: flat.Body | None = None) -> Any:
+    """The owner has taken it up; the SLA timer stops."""
+    row = await service.accept(call.tx, call, assignment_id)
+    return flat.answer({"assignment": service.shown(row)})
+
+
+@router.post("/v1/routing/assignments/{assignment_id}/void", response_model=AssignmentAnswer)
+@needs("write")
+async def void(call: Current, assignment_id: str, body: VoidRequest | None = None) -> Any:
+    """Take an assignment back: its number stays, the turn returns to the member."""
+    row = await service.void(call.tx, call, assignment_id, body.reason if body else None)
+    return flat.answer({"assignment": service.shown(row)})
+
+
+@router.get("/v1/routing/assignments/{assignment_id}/explain", response_model=Explanation)
+@needs("read")
+async def explain(call: Current, assignment_id: str) -> Any:
+    """Why this owner: the decision made again from the stored waits and exclusions."""
+    return flat.answer(await explanation.explain(call.tx, assignment_id))
