@@ -1,0 +1,4 @@
+"""Routing: pools of people, whose turn it is, and every assignment with what it was made from.
+
+URLs: /v1/routing. Tables: routing_pools, routing_members, routing_rotations, routing_assignments.
+"""
