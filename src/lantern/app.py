@@ -22,13 +22,22 @@ from lantern.gate.edge import Edge
 from lantern.gate.limits import Doors
 from lantern.keys import api as keys_api
 from lantern.llm import Models
+from lantern.routing import api as routing_api
 from lantern.runs import Engine
 from lantern.runs import alias as runs_alias
 from lantern.runs import api as runs_api
 from lantern.settings import Settings
 
 # Order matters where paths could meet: batches of the other half come before agents by name.
-ROUTERS = (keys_api.router, agents_api.router, runs_api.hot, runs_api.router, runs_alias.router)
+ROUTERS = (
+    keys_api.router,
+    routing_api.hot,
+    routing_api.router,
+    agents_api.router,
+    runs_api.hot,
+    runs_api.router,
+    runs_alias.router,
+)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,18 @@ async def release(tx: Tx, tenant: int, ref: str) -> Movement:
     return await _close(tx, tenant, "release", ref, Decimal(0))
 
 
+async def refund(tx: Tx, tenant: int, ref: str) -> Movement:
+    """Give a charge back, once: what was paid for turned out void. Raises NotFound."""
+    past = await tx.one(
+        "select amount from credit_ledger where tenant_id = %s and ref = %s and kind = 'charge'",
+        (tenant, ref),
+    )
+    if past is None:
+        raise NotFound(f"No charge {ref}")
+    row = await tx.one(_MOVE, (tenant, "release", -past["amount"], past["amount"], ref, None))
+    return _moved(row, tenant, ref, -past["amount"])
+
+
 async def extend(tx: Tx, tenant: int, ref: str, ttl: timedelta = TTL) -> Reservation:
     """Keep a reservation open for `ttl` from now. Raises `Conflict` when it is closed."""
     extended = await tx.run(
@@ -165,7 +177,7 @@ async def release_expired(tx: Tx, _fire: timers.Fire | None = None) -> int:
     released = 0
     for row in sorted(rows, key=lambda row: (row["tenant_id"], row["ref"])):
         tenant = row["tenant_id"]
-        await tx.run("select set_config('app.tenant', %s, true)", (str(tenant),))
+        await tx.act_for(tenant)
         closed = await tx.one(_CLOSE, (tenant, "release", row["ref"], 0, None, True))
         if closed is not None and closed["verdict"] == "moved":
             released += 1

@@ -161,7 +161,8 @@ end $$;
 -- ------------------------------------------------------------------ the ledger
 -- One movement: locks the balance, checks it and the caps, adds the row, moves the balance.
 -- p_amount is signed. p_use: {"operation","run_id","workflow_id","key_id","tags":{},"steps":[]};
--- a settlement and a release take theirs from the reservation, but for steps of their own.
+-- a settlement and a release take theirs from the reservation (or the charge that is given back),
+-- but for steps of their own.
 -- verdict: moved | repeated (amount and balance are the first row's) | account_balance | cap |
 -- no_tenant. A charge of nothing adds no row.
 create function ledger_move(
@@ -192,7 +193,7 @@ begin
             'workflow_id', l.workflow_id, 'key_id', l.key_id, 'tags', l.tags,
             'steps', coalesce(p_use -> 'steps', l.steps))
         into counts_at, p_use from credit_ledger l
-        where l.tenant_id = p_tenant and l.ref = p_ref and l.kind = 'reserve';
+        where l.tenant_id = p_tenant and l.ref = p_ref and l.kind in ('reserve', 'charge');
     end if;
     if has_caps or balance + p_amount < 0 then
         -- What was paid before is answered, also where it could not be paid again.
