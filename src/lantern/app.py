@@ -17,6 +17,7 @@ from lantern.core.bus import Bus
 from lantern.core.db import Database
 from lantern.core.nodes import Node, Role
 from lantern.core.web import Web
+from lantern.credits import api as credits_api
 from lantern.gate import ledger
 from lantern.gate.edge import Edge
 from lantern.gate.limits import Doors
@@ -28,7 +29,14 @@ from lantern.runs import api as runs_api
 from lantern.settings import Settings
 
 # Order matters where paths could meet: batches of the other half come before agents by name.
-ROUTERS = (keys_api.router, agents_api.router, runs_api.hot, runs_api.router, runs_alias.router)
+ROUTERS = (
+    credits_api.router,
+    keys_api.router,
+    agents_api.router,
+    runs_api.hot,
+    runs_api.router,
+    runs_alias.router,
+)
 
 
 @dataclass(frozen=True)
