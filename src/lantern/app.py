@@ -17,6 +17,7 @@ from lantern.core.bus import Bus
 from lantern.core.db import Database
 from lantern.core.nodes import Node, Role
 from lantern.core.web import Web
+from lantern.credits import api as credits_api
 from lantern.gate import ledger
 from lantern.gate.edge import Edge
 from lantern.gate.limits import Doors
@@ -33,6 +34,7 @@ ROUTERS = (
     keys_api.router,
     routing_api.hot,
     routing_api.router,
+    credits_api.router,
     agents_api.router,
     runs_api.hot,
     runs_api.router,

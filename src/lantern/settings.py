@@ -75,6 +75,14 @@ class LimitSettings(Group):
     )
 
 
+class CreditSettings(Group):
+    """Prices of operations."""
+
+    tenants_set_prices: bool = Field(
+        True, description="Whether a tenant's admin keys may set prices of their own."
+    )
+
+
 class RunSettings(Group):
     """Execution of runs and their event streams."""
 
@@ -169,6 +177,7 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    credits: CreditSettings = Field(default_factory=CreditSettings)
     runs: RunSettings = Field(default_factory=RunSettings)
     nodes: NodeSettings = Field(default_factory=NodeSettings)
     net: NetSettings = Field(default_factory=NetSettings)
