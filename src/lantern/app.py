@@ -12,10 +12,12 @@ from starlette.responses import RedirectResponse, Response
 
 from lantern import __version__
 from lantern.agents import api as agents_api
-from lantern.core import cleanup, home, http, ids, jobs, openapi, timers
+from lantern.connectors import CrmWebhook
+from lantern.core import cleanup, crm, home, http, ids, jobs, openapi, timers
 from lantern.core.bus import Bus
 from lantern.core.db import Database
 from lantern.core.nodes import Node, Role
+from lantern.core.outbox_loop import Outbox
 from lantern.core.web import Web
 from lantern.credits import api as credits_api
 from lantern.gate import ledger
@@ -52,6 +54,7 @@ class Parts:
     node: Node
     models: Models
     engine: Engine
+    outbox: Outbox
 
 
 @asynccontextmanager
@@ -76,10 +79,11 @@ async def open_node(
         await node.open()
         stack.push_async_callback(node.close)
         await _queued_work(node, settings, stack)
+        outbox = await _deliveries(node, web, settings, stack)
         await bus.open()
         stack.push_async_callback(bus.close)
         stack.push_async_callback(engine.drain, settings.server.drain_seconds)
-        yield Parts(settings, db, bus, node, models, engine)
+        yield Parts(settings, db, bus, node, models, engine, outbox)
 
 
 async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) -> None:
@@ -96,6 +100,19 @@ async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) ->
 
     node.each_second += [fire, queue.tend]
     node.on_suspend.append(queue.suspend)
+
+
+async def _deliveries(node: Node, web: Web, settings: Settings, stack: AsyncExitStack) -> Outbox:
+    """The outbox, and the CRM behind it where one is configured."""
+    if settings.crm.url:
+        crm.use(CrmWebhook.open(settings.crm, web))
+        stack.callback(crm.use, None)
+    outbox = Outbox(node)
+    await outbox.open()
+    stack.push_async_callback(outbox.close, settings.server.drain_seconds)
+    node.each_second.append(outbox.tend)
+    node.on_suspend.append(outbox.suspend)
+    return outbox
 
 
 def create_app(settings: Settings) -> FastAPI:
