@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from lantern import __version__
+from lantern import __version__, routing
 from lantern.agents import api as agents_api
 from lantern.connectors import CrmWebhook
 from lantern.core import cleanup, crm, home, http, ids, jobs, openapi, timers
@@ -140,6 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.doors = Doors(settings.limits, settings.server.trusted_proxies)
     app.get("/healthz", include_in_schema=False)(healthz)
     app.get("/", include_in_schema=False)(start_page)
+    routing.announce(settings.routing)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
     app.add_middleware(Edge, routes=app.router.routes)
