@@ -61,7 +61,7 @@ async def assign(call: Current, body: AssignRequest) -> Any:
             "method": row["method"],
             "eligible_size": row["eligible_size"],
             "rotation_epoch": row["epoch"],
-            "crm_write": await service.crm_write(call.tx, row["assignment_id"]),
+            "crm_write": row["crm_write"],
             "skipped": service.skipped(row),
         }
     return flat.paid(call, fields, made.credits, cached=made.cached)
