@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from lantern import __version__
+from lantern import __version__, logs
 from lantern.agents import api as agents_api
 from lantern.core import cleanup, home, http, ids, jobs, openapi, timers
 from lantern.core.bus import Bus
@@ -22,13 +22,21 @@ from lantern.gate.edge import Edge
 from lantern.gate.limits import Doors
 from lantern.keys import api as keys_api
 from lantern.llm import Models
+from lantern.logs import api as logs_api
 from lantern.runs import Engine
 from lantern.runs import alias as runs_alias
 from lantern.runs import api as runs_api
 from lantern.settings import Settings
 
 # Order matters where paths could meet: batches of the other half come before agents by name.
-ROUTERS = (keys_api.router, agents_api.router, runs_api.hot, runs_api.router, runs_alias.router)
+ROUTERS = (
+    keys_api.router,
+    agents_api.router,
+    runs_api.hot,
+    runs_api.router,
+    runs_alias.router,
+    logs_api.router,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Parts:
     node: Node
     models: Models
     engine: Engine
+    readers: logs.Readers
 
 
 @asynccontextmanager
@@ -49,6 +58,7 @@ async def open_node(
 ) -> AsyncIterator[Parts]:
     """A working node on a database; on leaving it drains its runs. `only`: takes that run alone."""
     async with AsyncExitStack() as stack:
+        logs.use(settings)
         db = await home.open_database(place.dsn, settings.database)
         stack.push_async_callback(db.close)
         web = Web(settings.net)
@@ -68,7 +78,7 @@ async def open_node(
         await bus.open()
         stack.push_async_callback(bus.close)
         stack.push_async_callback(engine.drain, settings.server.drain_seconds)
-        yield Parts(settings, db, bus, node, models, engine)
+        yield Parts(settings, db, bus, node, models, engine, logs.Readers(db, settings.logs))
 
 
 async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) -> None:
@@ -79,11 +89,14 @@ async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) ->
     async with node.db.transaction() as tx:
         await cleanup.schedule(tx, settings.retention)
         await ledger.schedule(tx)
+        await logs.schedule(tx)
+    sealer = logs.Sealer(node.db)
+    stack.push_async_callback(sealer.close)
 
     async def fire() -> None:
         await timers.run_due(node.db)
 
-    node.each_second += [fire, queue.tend]
+    node.each_second += [fire, queue.tend, sealer.tend]
     node.on_suspend.append(queue.suspend)
 
 

@@ -4,13 +4,14 @@ Every connection works as the role `lantern_app`, which row-level security binds
 transaction is a setting that lives exactly as long as the transaction (docs/adr/0008).
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from lantern.core import log
@@ -31,6 +32,7 @@ LockTimeout = psycopg.errors.LockNotAvailable
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 _log = log.get(__name__)
+_cursors = count()
 
 
 def facts(error: Exception) -> dict[str, str | None]:
@@ -69,6 +71,16 @@ class Tx:
         """How many rows were touched."""
         cursor = await self.connection.execute(sql, params)
         return cursor.rowcount
+
+    async def stream(
+        self, sql: str, params: Params = None, size: int = 250
+    ) -> AsyncGenerator[list[tuple[Any, ...]], None]:
+        """Rows as tuples, `size` at a time from a cursor in the server; needs a transaction."""
+        name = f"rows_{next(_cursors)}"
+        async with self.connection.cursor(name, row_factory=tuple_row) as cursor:
+            await cursor.execute(sql, params)
+            while rows := await cursor.fetchmany(size):
+                yield rows
 
 
 class Database:
@@ -162,6 +174,16 @@ class Database:
         async with connection:
             await self._configure(connection)
             yield Tx(connection)
+
+    @asynccontextmanager
+    async def reading(self, tenant: int) -> AsyncIterator[Tx]:
+        """A tenant's rows as they are now, for a long read: read-only, outside the pool."""
+        async with self.solo() as tx:
+            await tx.connection.execute(
+                "begin isolation level repeatable read read only;"
+                f" set local app.tenant = '{int(tenant)}'"
+            )
+            yield tx
 
     async def listen(self, channel: str, ready: Callable[[], None]) -> AsyncIterator[str]:
         """Payloads of NOTIFY on a connection of its own; ends when the connection is lost.
