@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -169,6 +169,26 @@ class RoutingSettings(Group):
     )
 
 
+class LogsSettings(Group):
+    """The log of routing: who signs, and how many long reads run at once."""
+
+    signing_key: SecretStr | None = Field(
+        None,
+        description="Seed of the Ed25519 key, 32 bytes in base64; default: a file of the data"
+        " directory. Nodes that share a database need the same one.",
+    )
+    trusted_keys: list[str] = Field(
+        default_factory=list, description="Public keys that signed earlier, as `lantern logs key`."
+    )
+    readers: int = Field(4, ge=1, le=50, description="Exports and checks of one process at once.")
+    wait_seconds: float = Field(
+        2.0, ge=0, description="How long another one waits for its turn before it is 503."
+    )
+    stall_seconds: float = Field(
+        30.0, gt=0, description="A reader that takes nothing for this long is dropped."
+    )
+
+
 class LogSettings(Group):
     """What the process writes to standard error."""
 
@@ -196,6 +216,7 @@ class Settings(BaseSettings):
     crm: CrmSettings = Field(default_factory=CrmSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
+    logs: LogsSettings = Field(default_factory=LogsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @classmethod

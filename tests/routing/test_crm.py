@@ -10,11 +10,11 @@ import httpx
 import pytest
 from callers import caller, code_of
 from parts import Tenant
-from routing.lay import lay_pool
 from servers import InProcess
 
 from lantern.core.db import Database
 from lantern_dev.crm import RecordingCrm
+from routing.lay import lay_pool
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, ok").decode()
 TEAM = [{"user_id": name} for name in ("ann", "bob", "cid")]
@@ -86,7 +86,9 @@ async def test_a_recount_asks_the_crm_and_costs_half_a_credit(connected, db, ten
     third = (await assign(connected.api, "l3", refresh_pool=True)).json()
     assert (third["assigned_to"], third["pool_size"]) == ("ann", 3)
     assert third["credits_consumed"] == 1.5
-    questions = [s for s in list(connected.crm.requests)[asked:] if s.body["type"] == "users.active"]
+    questions = [
+        s for s in list(connected.crm.requests)[asked:] if s.body["type"] == "users.active"
+    ]
     assert len(questions) == 1
 
 
