@@ -165,7 +165,7 @@ async def add_checkpoint(tx: Tx, values: tuple[Any, ...]) -> None:
 async def walk(tx: Tx, after: int, limit: int | None) -> Rows:
     """Seals behind a place, in order, each with its row: see `verify` for the columns."""
     # The rows lie in the order of the seals, more or less: looking each up beats sorting all.
-    await tx.run("select set_config(name, 'off', true) from unnest(%s) name",
+    await tx.run("select set_config(name, 'off', true) from unnest(%s::text[]) name",
                  (["enable_hashjoin", "enable_mergejoin"],))  # fmt: skip
     sql = (
         "select s.chain_seq, s.row_id, s.digest, s.link, r.salt, r.digest, r.tenant_id, r.id, r.at,"
