@@ -60,7 +60,7 @@ _FILES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/v1/logs/routing", responses=_FILES, response_class=http.FileStream)
+@router.get("/v1/logs/routing", status_code=200, responses=_FILES, response_class=http.FileStream)
 @needs("read", stream=True)
 async def export_rows(  # noqa: PLR0913 - one parameter for each of the query
     call: Current,
