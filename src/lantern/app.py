@@ -10,25 +10,38 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from lantern import __version__
+from lantern import __version__, routing
 from lantern.agents import api as agents_api
-from lantern.core import cleanup, home, http, ids, jobs, openapi, timers
+from lantern.connectors import CrmWebhook
+from lantern.core import cleanup, crm, home, http, ids, jobs, openapi, timers
 from lantern.core.bus import Bus
 from lantern.core.db import Database
 from lantern.core.nodes import Node, Role
+from lantern.core.outbox_loop import Outbox
 from lantern.core.web import Web
+from lantern.credits import api as credits_api
 from lantern.gate import ledger
 from lantern.gate.edge import Edge
 from lantern.gate.limits import Doors
 from lantern.keys import api as keys_api
 from lantern.llm import Models
+from lantern.routing import api as routing_api
 from lantern.runs import Engine
 from lantern.runs import alias as runs_alias
 from lantern.runs import api as runs_api
 from lantern.settings import Settings
 
 # Order matters where paths could meet: batches of the other half come before agents by name.
-ROUTERS = (keys_api.router, agents_api.router, runs_api.hot, runs_api.router, runs_alias.router)
+ROUTERS = (
+    keys_api.router,
+    routing_api.hot,
+    routing_api.router,
+    credits_api.router,
+    agents_api.router,
+    runs_api.hot,
+    runs_api.router,
+    runs_alias.router,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Parts:
     node: Node
     models: Models
     engine: Engine
+    outbox: Outbox
 
 
 @asynccontextmanager
@@ -65,10 +79,11 @@ async def open_node(
         await node.open()
         stack.push_async_callback(node.close)
         await _queued_work(node, settings, stack)
+        outbox = await _deliveries(node, web, settings, stack)
         await bus.open()
         stack.push_async_callback(bus.close)
         stack.push_async_callback(engine.drain, settings.server.drain_seconds)
-        yield Parts(settings, db, bus, node, models, engine)
+        yield Parts(settings, db, bus, node, models, engine, outbox)
 
 
 async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) -> None:
@@ -85,6 +100,19 @@ async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) ->
 
     node.each_second += [fire, queue.tend]
     node.on_suspend.append(queue.suspend)
+
+
+async def _deliveries(node: Node, web: Web, settings: Settings, stack: AsyncExitStack) -> Outbox:
+    """The outbox, and the CRM behind it where one is configured."""
+    if settings.crm.url:
+        crm.use(CrmWebhook.open(settings.crm, web))
+        stack.callback(crm.use, None)
+    outbox = Outbox(node)
+    await outbox.open()
+    stack.push_async_callback(outbox.close, settings.server.drain_seconds)
+    node.each_second.append(outbox.tend)
+    node.on_suspend.append(outbox.suspend)
+    return outbox
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -112,6 +140,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.doors = Doors(settings.limits, settings.server.trusted_proxies)
     app.get("/healthz", include_in_schema=False)(healthz)
     app.get("/", include_in_schema=False)(start_page)
+    routing.announce(settings.routing)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
     app.add_middleware(Edge, routes=app.router.routes)

@@ -75,6 +75,14 @@ class LimitSettings(Group):
     )
 
 
+class CreditSettings(Group):
+    """Prices of operations."""
+
+    tenants_set_prices: bool = Field(
+        True, description="Whether a tenant's admin keys may set prices of their own."
+    )
+
+
 class RunSettings(Group):
     """Execution of runs and their event streams."""
 
@@ -131,11 +139,22 @@ class ModelSettings(Group):
     )
 
 
+class CrmSettings(Group):
+    """The endpoint of yours that owners are written to; without `url` none are."""
+
+    url: str | None = Field(None, description="Where owners and questions are sent.")
+    secret_env: str | None = Field(
+        None, description="Environment variable with the signing secret: `whsec_` and base64."
+    )
+    timeout_seconds: float = Field(10.0, gt=0, le=20, description="How long one call may take.")
+
+
 class RetentionSettings(Group):
     """How long what is not wanted forever is kept."""
 
     answers_hours: int = Field(24, ge=1, description="Stored answers of `Idempotency-Key`.")
     events_days: int = Field(30, ge=1, description="Token events of finished runs.")
+    outbox_days: int = Field(30, ge=1, description="Finished and undeliverable outbox rows.")
     cleanup_cron: str = Field("17 3 * * *", description="When the clean-up runs (UTC).")
 
 
@@ -169,10 +188,12 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    credits: CreditSettings = Field(default_factory=CreditSettings)
     runs: RunSettings = Field(default_factory=RunSettings)
     nodes: NodeSettings = Field(default_factory=NodeSettings)
     net: NetSettings = Field(default_factory=NetSettings)
     models: list[ModelSettings] = Field(default_factory=list)
+    crm: CrmSettings = Field(default_factory=CrmSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -79,6 +79,10 @@ class Tx:
         cursor = await self.connection.execute(sql, params)
         return cursor.rowcount
 
+    async def act_for(self, tenant: int) -> None:
+        """From here on the transaction is a tenant's: for work that found out whose it is."""
+        await self.one("select set_config('app.tenant', %s, true)", (str(tenant),))
+
 
 class Database:
     """A pool on one database. `epoch` counts the server's starts that this process has met."""

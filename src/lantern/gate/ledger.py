@@ -126,6 +126,18 @@ async def release(tx: Tx, tenant: int, ref: str) -> Movement:
     return await _close(tx, tenant, "release", ref, Decimal(0))
 
 
+async def refund(tx: Tx, tenant: int, ref: str) -> Movement:
+    """Give a charge back, once: what was paid for turned out void. Raises NotFound."""
+    past = await tx.one(
+        "select amount from credit_ledger where tenant_id = %s and ref = %s and kind = 'charge'",
+        (tenant, ref),
+    )
+    if past is None:
+        raise NotFound(f"No charge {ref}")
+    row = await tx.one(_MOVE, (tenant, "release", -past["amount"], past["amount"], ref, None))
+    return _moved(row, tenant, ref, -past["amount"])
+
+
 async def extend(tx: Tx, tenant: int, ref: str, ttl: timedelta = TTL) -> Reservation:
     """Keep a reservation open for `ttl` from now. Raises `Conflict` when it is closed."""
     extended = await tx.run(
@@ -149,6 +161,22 @@ async def balance(tx: Tx, tenant: int) -> Balance:
     return Balance(row["balance"], row["granted"])
 
 
+async def obstacle(tx: Tx, tenant: int, amount: Decimal, use: Use) -> LanternError | None:
+    """What would refuse this charge at this moment; moves nothing, holds nothing."""
+    subjects = ["", use.key_id, *(f"{key}={value}" for key, value in use.tags.items())]
+    row = await tx.one(
+        "select balance, case when capped"
+        " then full_cap(tenant_id, %s, %s, clock_timestamp()) end as cap"
+        " from credit_balances where tenant_id = %s",
+        (subjects, amount, tenant),
+    )
+    if row is None:
+        return refusal({"verdict": "no_tenant"}, tenant, amount)
+    short = row["balance"] < amount
+    verdict = "account_balance" if short else "cap" if row["cap"] else "moved"
+    return refusal({**row, "verdict": verdict}, tenant, amount)
+
+
 async def schedule(tx: Tx) -> None:
     """Set the timer that gives back what nobody settles, each minute."""
     await timers.every(tx, "* * * * *", "credits.release_expired")
@@ -165,7 +193,7 @@ async def release_expired(tx: Tx, _fire: timers.Fire | None = None) -> int:
     released = 0
     for row in sorted(rows, key=lambda row: (row["tenant_id"], row["ref"])):
         tenant = row["tenant_id"]
-        await tx.run("select set_config('app.tenant', %s, true)", (str(tenant),))
+        await tx.act_for(tenant)
         closed = await tx.one(_CLOSE, (tenant, "release", row["ref"], 0, None, True))
         if closed is not None and closed["verdict"] == "moved":
             released += 1

@@ -76,6 +76,7 @@ create function assign_owner(
     out pool_size int, out eligible_size int, out at timestamptz, out method text, out epoch int,
     out credits numeric, out balance numeric, out users text[], out reasons text[]
 ) language plpgsql as $$
+<<here>>
 declare
     pool routing_pools;
     r routing_rotations;
@@ -279,7 +280,7 @@ begin
         end if;
     end if;
     update routing_rotations x set sequence = r.sequence, epoch = r.epoch, last = r.last,
-        waits = assign_owner.waits, cursors = r.cursors, turns = r.turns, at_top = r.at_top
+        waits = here.waits, cursors = r.cursors, turns = r.turns, at_top = r.at_top
     where x.pool_id = pool.id;
 
     -- ---------------------------------------------------------------- the record of it

@@ -43,7 +43,9 @@ async def recount(
     async with db.transaction(tenant) as tx:
         pool = await store.pool(tx, pool_name)
         fresh = clock.now() - timedelta(minutes=settings.activity_minutes)
-        if pool is None or not (force or pool["activity_at"] is None or pool["activity_at"] < fresh):
+        if pool is None or not (
+            force or pool["activity_at"] is None or pool["activity_at"] < fresh
+        ):
             return False
         users = await store.members(tx, pool["id"])
     try:

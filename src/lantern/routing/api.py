@@ -1,9 +1,9 @@
 """Routes of assignments; those of pools are in routing/pools/api.py."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime
 
 from lantern.core import clock, http
 from lantern.gate import flat
@@ -24,6 +24,23 @@ from lantern.routing.sfids import record_key
 
 router = APIRouter(tags=["routing"])
 hot = APIRouter(tags=["routing"], route_class=HotRoute)
+
+
+Filter = dict[str, Any]
+
+
+async def assignment_filter(
+    pool: Annotated[str | None, Query(max_length=100)] = None,
+    sf_id: Annotated[str | None, Query(max_length=64)] = None,
+    assigned_to: Annotated[str | None, Query(max_length=64)] = None,
+    status: Annotated[Status | None, Query()] = None,
+    since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
+    until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+) -> Filter:
+    """`?pool=&sf_id=&assigned_to=&status=&from=&to=`; `to` is exclusive."""
+    record = record_key(sf_id) if sf_id else None
+    given = {"pool": pool, "record": record, "assigned_to": assigned_to, "status": status}
+    return {**given, "since": since, "until": until}
 
 
 @hot.post("/v1/routing/assign", response_model=Assigned, response_model_exclude_unset=True)
@@ -55,22 +72,9 @@ async def assign(call: Current, body: AssignRequest) -> Any:
 async def list_assignments(
     call: Current,
     page: Annotated[http.Page, Depends(http.page)],
-    pool: Annotated[str | None, Query(max_length=100)] = None,
-    sf_id: Annotated[str | None, Query(max_length=64)] = None,
-    assigned_to: Annotated[str | None, Query(max_length=64)] = None,
-    status: Status | None = None,
-    since: Annotated[datetime | None, Query(alias="from")] = None,
-    until: Annotated[datetime | None, Query(alias="to")] = None,
+    where: Annotated[Filter, Depends(assignment_filter)],
 ) -> Any:
     """Assignments, newest first."""
-    where = {
-        "pool": pool,
-        "record": record_key(sf_id) if sf_id else None,
-        "assigned_to": assigned_to,
-        "status": status,
-        "since": since,
-        "until": until,
-    }
     rows, total = await store.page(call.tx, where, page.per_page, page.offset)
     found = [service.shown(row) for row in rows]
     return flat.answer(

@@ -14,6 +14,22 @@ from lantern.routing import store
 from lantern.routing.models import AssignRequest
 from lantern.routing.sfids import record_key
 
+_SHOWN = (
+    "pool",
+    "sequence",
+    "object",
+    "sf_id",
+    "assigned_to",
+    "method",
+    "status",
+    "prev_owner",
+    "reason",
+    "pool_size",
+    "eligible_size",
+    "hop",
+    "rerouted_from",
+    "credits",
+)
 # Decisions that took a turn in the rotation: only such a turn can be given back.
 TOOK_A_TURN = frozenset({"rotation", "top", "hold"})
 
@@ -159,12 +175,10 @@ async def crm_write(tx: Tx, assignment: str) -> str:
 
 def shown(row: Row) -> dict[str, Any]:
     """An assignment as answers show it."""
-    same = ("pool", "sequence", "object", "sf_id", "assigned_to", "method", "status", "prev_owner")
-    same += ("reason", "pool_size", "eligible_size", "hop", "rerouted_from", "credits")
     times = ("breach_at", "accepted_at", "ended_at")
     return {
         "assignment_id": row["id"],
-        **{name: row[name] for name in same},
+        **{name: row[name] for name in _SHOWN},
         "rotation_epoch": row["epoch"],
         "timestamp": clock.iso(row["created_at"]),
         **{name: clock.iso(row[name]) if row[name] else None for name in times},

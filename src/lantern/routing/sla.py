@@ -15,7 +15,7 @@ from lantern.routing import service, store
 async def breach(tx: Tx, fire: timers.Fire) -> None:
     """Nobody accepted in time: the next owner, the pool's fallback, or whom it escalates to."""
     tenant, assignment = int(fire.args["tenant"]), str(fire.args["assignment"])
-    await tx.run("select set_config('app.tenant', %s, true)", (str(tenant),))
+    await tx.act_for(tenant)
     row = await _open(tx, assignment)
     pool = row and await store.pool_by_id(tx, row["pool_id"])
     if row is None or pool is None or row["status"] != "assigned":
