@@ -167,5 +167,6 @@ class Simulated(BaseModel):
     truncated: bool
     members: list[Share]
     unassigned: int
+    repeated: int
     changed: int
     examples: list[Example]

@@ -12,8 +12,14 @@ from lantern.gate import flat
 from lantern.gate.auth import Current
 from lantern.gate.limits import needs
 from lantern.routing.pools import service
-from lantern.routing.pools.answers import Imported, PoolList, PoolShown
-from lantern.routing.pools.models import MemberChange, MemberFile, PoolChange, PoolCreate
+from lantern.routing.pools.answers import Imported, PoolList, PoolShown, Simulated
+from lantern.routing.pools.models import (
+    MemberChange,
+    MemberFile,
+    PoolChange,
+    PoolCreate,
+    Simulation,
+)
 from lantern.routing.pools.service import FileRules
 
 router = APIRouter(tags=["routing"])
@@ -98,6 +104,14 @@ async def remove_member(call: Current, pool: str, user_id: str) -> Response:
     """Take a member out of a pool."""
     await service.remove_member(call, _kept(pool), _kept(user_id))
     return Response(status_code=204)
+
+
+@router.post("/v1/routing/pools/{pool}/simulate", response_model=Simulated)
+@needs("write", folds=True)
+async def simulate(call: Current, pool: str, body: Simulation) -> Any:
+    """Who would have got what, had the pool been another; changes nothing, costs nothing."""
+    await call.admit()  # no transaction is held open while it computes
+    return flat.answer(await service.simulate(call, _kept(pool), body))
 
 
 def _text(kind: str, body: bytes) -> str:
