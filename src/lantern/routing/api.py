@@ -20,10 +20,12 @@ from lantern.routing.models import (
     Status,
     VoidRequest,
 )
+from lantern.routing.pools import api as pools
 from lantern.routing.sfids import record_key
 
 router = APIRouter(tags=["routing"])
 hot = APIRouter(tags=["routing"], route_class=HotRoute)
+router.routes.extend(pools.router.routes)
 
 
 Filter = dict[str, Any]
