@@ -132,7 +132,7 @@ def call_often(operation: Any, url: str, headers: dict[str, str], mode: Generati
 
 
 def existing(url: str, headers: dict[str, str]) -> dict[str, str]:
-    """An agent, a finished run of it and a key: half of all calls are about something real."""
+    """An agent, a finished run, a key, a pool, ...: half of all calls are about something real."""
     with httpx.Client(base_url=url, headers=headers, verify=False) as client:
         # Anew each time: earlier calls may have paused it, or asked for what refuses runs.
         client.delete("/v1/agents/known")
@@ -143,4 +143,15 @@ def existing(url: str, headers: dict[str, str]) -> dict[str, str]:
         run = began.json()["run_id"]
         client.get(f"/v1/runs/{run}/stream")
         key = client.post("/v1/api-keys", json={"name": "known"}).json()["key"]["id"]
-    return {"name": "known", "run_id": run, "key_id": key}
+        routed = existing_pool(client)
+    return {"name": "known", "run_id": run, "key_id": key, **routed}
+
+
+def existing_pool(client: httpx.Client) -> dict[str, str]:
+    """A pool, a member of it and an assignment to that member."""
+    client.delete("/v1/routing/pools/known")
+    pool = {"pool": "known", "members": [{"user_id": "someone"}]}
+    assert client.post("/v1/routing/pools", json=pool).status_code == 201
+    lead = {"object": "lead", "sf_id": "lead-1", "pool": "known", "explain": True}
+    made = client.post("/v1/routing/assign", json=lead).json()
+    return {"pool": "known", "user_id": "someone", "assignment_id": made["assignment_id"]}

@@ -13,7 +13,8 @@ from lantern.core import clock
 from lantern.routing.eligibility import Caps, Person
 from lantern.routing.pools.models import Policy
 from lantern.routing.pools.pool import Member, Pool, made
-from lantern.routing.pools.simulation import Replay, affordable, simulate
+from lantern.routing.pools.replay import Replay, affordable
+from lantern.routing.pools.simulation import simulate
 from routing.test_pools import POOLS, assign, make, people
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a Monday

@@ -16,7 +16,7 @@ from lantern.gate.auth import Call
 from lantern.routing.pools import models, sheet, store
 from lantern.routing.pools.models import MemberChange, PoolChange, PoolCreate, Simulation
 from lantern.routing.pools.pool import Member, Pool, changed, made, member, view, wire
-from lantern.routing.pools.simulation import affordable
+from lantern.routing.pools.replay import affordable
 from lantern.routing.pools.simulation import simulate as decide_again
 from lantern.routing.sfids import record_key
 
