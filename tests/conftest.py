@@ -53,10 +53,13 @@ async def fake() -> AsyncIterator[FakeModel]:
 
 
 @pytest.fixture(scope="session")
-async def server(dsn: str, db: Database, fake: FakeModel) -> AsyncIterator[Server]:
+async def server(
+    dsn: str, db: Database, fake: FakeModel, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
     """The product's server on this worker's database."""
     owner = await new_tenant(db)
-    running = InProcess(dsn, models=model_settings(fake))
+    data_dir = tmp_path_factory.mktemp("data")
+    running = InProcess(dsn, models=model_settings(fake), data_dir=data_dir)
     await asyncio.to_thread(running.__enter__)
     yield Server(running.url, owner.key, running)
     await asyncio.to_thread(running.__exit__)

@@ -86,12 +86,11 @@ def test_bodies_refuse_unknown_fields_in_the_document_too(document):
     for method, path, operation in operations(document):
         if "requestBody" not in operation:
             continue
-        (content,) = operation["requestBody"]["content"].values()
-        options = content["schema"].get("anyOf", [content["schema"]])
-        for option in options:
-            if "$ref" in option:
-                name = option["$ref"].rsplit("/", 1)[1]
-                assert schemas[name]["additionalProperties"] is False, (method, path)
+        for content in operation["requestBody"]["content"].values():
+            for option in content["schema"].get("anyOf", [content["schema"]]):
+                if "$ref" in option:
+                    name = option["$ref"].rsplit("/", 1)[1]
+                    assert schemas[name]["additionalProperties"] is False, (method, path)
 
 
 def test_it_names_the_key_and_the_version(document):

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -75,6 +75,14 @@ class LimitSettings(Group):
     )
 
 
+class CreditSettings(Group):
+    """Prices of operations."""
+
+    tenants_set_prices: bool = Field(
+        True, description="Whether a tenant's admin keys may set prices of their own."
+    )
+
+
 class RunSettings(Group):
     """Execution of runs and their event streams."""
 
@@ -131,11 +139,22 @@ class ModelSettings(Group):
     )
 
 
+class CrmSettings(Group):
+    """The endpoint of yours that owners are written to; without `url` none are."""
+
+    url: str | None = Field(None, description="Where owners and questions are sent.")
+    secret_env: str | None = Field(
+        None, description="Environment variable with the signing secret: `whsec_` and base64."
+    )
+    timeout_seconds: float = Field(10.0, gt=0, le=20, description="How long one call may take.")
+
+
 class RetentionSettings(Group):
     """How long what is not wanted forever is kept."""
 
     answers_hours: int = Field(24, ge=1, description="Stored answers of `Idempotency-Key`.")
     events_days: int = Field(30, ge=1, description="Token events of finished runs.")
+    outbox_days: int = Field(30, ge=1, description="Finished and undeliverable outbox rows.")
     cleanup_cron: str = Field("17 3 * * *", description="When the clean-up runs (UTC).")
 
 
@@ -147,6 +166,26 @@ class RoutingSettings(Group):
     )
     activity_minutes: int = Field(
         15, ge=1, description="Older knowledge of who is active in the CRM is asked for anew."
+    )
+
+
+class LogsSettings(Group):
+    """The log of routing: who signs, and how many long reads run at once."""
+
+    signing_key: SecretStr | None = Field(
+        None,
+        description="Seed of the Ed25519 key, 32 bytes in base64; default: a file of the data"
+        " directory. Nodes that share a database need the same one.",
+    )
+    trusted_keys: list[str] = Field(
+        default_factory=list, description="Public keys that signed earlier, as `lantern logs key`."
+    )
+    readers: int = Field(4, ge=1, le=50, description="Exports and checks of one process at once.")
+    wait_seconds: float = Field(
+        2.0, ge=0, description="How long another one waits for its turn before it is 503."
+    )
+    stall_seconds: float = Field(
+        30.0, gt=0, description="A reader that takes nothing for this long is dropped."
     )
 
 
@@ -169,12 +208,15 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    credits: CreditSettings = Field(default_factory=CreditSettings)
     runs: RunSettings = Field(default_factory=RunSettings)
     nodes: NodeSettings = Field(default_factory=NodeSettings)
     net: NetSettings = Field(default_factory=NetSettings)
     models: list[ModelSettings] = Field(default_factory=list)
+    crm: CrmSettings = Field(default_factory=CrmSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
+    logs: LogsSettings = Field(default_factory=LogsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @classmethod

@@ -29,6 +29,7 @@ COMMANDS = {
     "keys": ("keys", "Create, list and revoke API keys."),
     "tenants": ("tenants", "Create and list tenants."),
     "credits": ("credits", "Grant credits and show a balance."),
+    "logs": ("logs", "Export, check and clean the log."),
     "doctor": ("doctor", "Check this installation and say how to mend it."),
     "migrate": ("migrate", "Bring the database up to date."),
     "backup": ("backup", "Write the whole database to a file."),

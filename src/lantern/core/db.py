@@ -4,14 +4,15 @@ Every connection works as the role `lantern_app`, which row-level security binds
 transaction is a setting that lives exactly as long as the transaction (docs/adr/0008).
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import orjson
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from lantern.core import log
@@ -32,6 +33,7 @@ LockTimeout = psycopg.errors.LockNotAvailable
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 _log = log.get(__name__)
+_cursors = count()
 
 
 def facts(error: Exception) -> dict[str, str | None]:
@@ -82,6 +84,16 @@ class Tx:
     async def act_for(self, tenant: int) -> None:
         """From here on the transaction is a tenant's: for work that found out whose it is."""
         await self.one("select set_config('app.tenant', %s, true)", (str(tenant),))
+
+    async def stream(
+        self, sql: str, params: Params = None, size: int = 250
+    ) -> AsyncGenerator[list[tuple[Any, ...]], None]:
+        """Rows as tuples, `size` at a time from a cursor in the server; needs a transaction."""
+        name = f"rows_{next(_cursors)}"
+        async with self.connection.cursor(name, row_factory=tuple_row) as cursor:
+            await cursor.execute(sql, params)
+            while rows := await cursor.fetchmany(size):
+                yield rows
 
 
 class Database:
@@ -175,6 +187,16 @@ class Database:
         async with connection:
             await self._configure(connection)
             yield Tx(connection)
+
+    @asynccontextmanager
+    async def reading(self, tenant: int) -> AsyncIterator[Tx]:
+        """A tenant's rows as they are now, for a long read: read-only, outside the pool."""
+        async with self.solo() as tx:
+            await tx.connection.execute(
+                "begin isolation level repeatable read read only;"
+                f" set local app.tenant = '{int(tenant)}'"
+            )
+            yield tx
 
     async def listen(self, channel: str, ready: Callable[[], None]) -> AsyncIterator[str]:
         """Payloads of NOTIFY on a connection of its own; ends when the connection is lost.

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import orjson
 from fastapi import Query
@@ -210,6 +211,29 @@ class EventStream(Response):
             if stalled:
                 stalled.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Source(Protocol):
+    """A body in the making, which holds something until it is closed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...  # noqa: D102
+
+
+class FileStream(EventStream):
+    """Any other body that goes out as it is made; its source is closed when the reader is gone."""
+
+    def __init__(self, source: Source, stall: float, kind: str, headers: dict[str, str]) -> None:
+        super().__init__(aiter(source), stall)
+        self.closing = source
+        self.media_type = kind
+        self.init_headers({"cache-control": "no-store", **headers})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write until the source ends or the reader goes."""
+        async with aclosing(self.closing):
+            await super().__call__(scope, receive, send)
 
 
 async def _gone(receive: Receive) -> None:

@@ -161,6 +161,22 @@ async def balance(tx: Tx, tenant: int) -> Balance:
     return Balance(row["balance"], row["granted"])
 
 
+async def obstacle(tx: Tx, tenant: int, amount: Decimal, use: Use) -> LanternError | None:
+    """What would refuse this charge at this moment; moves nothing, holds nothing."""
+    subjects = ["", use.key_id, *(f"{key}={value}" for key, value in use.tags.items())]
+    row = await tx.one(
+        "select balance, case when capped"
+        " then full_cap(tenant_id, %s, %s, clock_timestamp()) end as cap"
+        " from credit_balances where tenant_id = %s",
+        (subjects, amount, tenant),
+    )
+    if row is None:
+        return refusal({"verdict": "no_tenant"}, tenant, amount)
+    short = row["balance"] < amount
+    verdict = "account_balance" if short else "cap" if row["cap"] else "moved"
+    return refusal({**row, "verdict": verdict}, tenant, amount)
+
+
 async def schedule(tx: Tx) -> None:
     """Set the timer that gives back what nobody settles, each minute."""
     await timers.every(tx, "* * * * *", "credits.release_expired")

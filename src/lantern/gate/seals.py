@@ -14,7 +14,7 @@ from lantern.core import clock
 from lantern.core.db import Database, Tx
 
 BATCH = 1000
-BUDGET_SECONDS = 0.3  # of one look: it shares a loop with the other hooks of the node
+BUDGET_SECONDS = 0.3  # of one look, of two a second: a large backlog leaves room for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,7 @@ class Removed:
 
 
 async def seal(db: Database) -> int:
-    """Seal what was committed, for a third of a second at most; how many rows."""
-    # The look costs no lock and no transaction of its own where nothing waits.
+    """Seal what was committed, for a third of a second at most; how many rows. Each in its turn."""
     started, sealed = clock.monotonic(), 0
     while clock.monotonic() - started < BUDGET_SECONDS:
         row = await db.one("select seal_logs(%s) as sealed", (BATCH,))

@@ -126,36 +126,37 @@ begin
     where c.tenant_id = p_tenant and c.id = p_cap;
 end $$;
 
--- Counts `p_by` against every cap that applies; returns the cap it would pass, having counted
--- nothing then. Call with the balance locked. `p_at`: the moment whose period it belongs to.
-create function count_use(
-    p_tenant int, p_key text, p_tags jsonb, p_by numeric, p_at timestamptz
-) returns jsonb language plpgsql as $$
+-- The cap that `p_by` more would pass in the period of `p_at`, the narrowest first; null: none.
+-- p_subjects: what the use is of: '' (the account), its key, its tags as 'key=value'.
+create function full_cap(
+    p_tenant int, p_subjects text[], p_by numeric, p_at timestamptz
+) returns jsonb language plpgsql stable as $$
 declare
-    subjects text[] := array['', p_key] || array(
-        select t.key || '=' || t.value from jsonb_each_text(p_tags) t);
-    full_cap jsonb;
+    found_cap jsonb;
 begin
-    if p_by > 0 then
-        select jsonb_build_object('id', c.id, 'scope', c.scope, 'subject', nullif(c.subject, ''),
-            'period', c.period, 'credits', trim_scale(c.credits), 'used', trim_scale(coalesce(u.used, 0)))
-        into full_cap
-        from credit_caps c left join credit_cap_uses u on u.tenant_id = c.tenant_id
-            and u.cap_id = c.id and u.starts = period_start(c.period, p_at)
-        where c.tenant_id = p_tenant and c.subject = any (subjects)
-            and p_at >= period_start(c.period, c.created_at)
-            and coalesce(u.used, 0) + p_by > c.credits
-        order by c.scope = 'key' desc, c.scope = 'tag' desc, c.credits limit 1;
-        if found then
-            return full_cap;
-        end if;
-    end if;
+    select jsonb_build_object('id', c.id, 'scope', c.scope, 'subject', nullif(c.subject, ''),
+        'period', c.period, 'credits', trim_scale(c.credits),
+        'used', trim_scale(coalesce(u.used, 0)))
+    into found_cap
+    from credit_caps c left join credit_cap_uses u on u.tenant_id = c.tenant_id
+        and u.cap_id = c.id and u.starts = period_start(c.period, p_at)
+    where c.tenant_id = p_tenant and c.subject = any (p_subjects)
+        and p_at >= period_start(c.period, c.created_at)
+        and coalesce(u.used, 0) + p_by > c.credits
+    order by c.scope = 'key' desc, c.scope = 'tag' desc, c.credits limit 1;
+    return found_cap;
+end $$;
+
+-- Counts `p_by` against every cap that it meets. Call with the balance locked.
+create function count_use(
+    p_tenant int, p_subjects text[], p_by numeric, p_at timestamptz
+) returns void language plpgsql as $$
+begin
     insert into credit_cap_uses as u (tenant_id, cap_id, starts, used)
     select c.tenant_id, c.id, period_start(c.period, p_at), p_by from credit_caps c
-    where c.tenant_id = p_tenant and c.subject = any (subjects)
+    where c.tenant_id = p_tenant and c.subject = any (p_subjects)
         and p_at >= period_start(c.period, c.created_at)
     on conflict (tenant_id, cap_id, starts) do update set used = u.used + excluded.used;
-    return null;
 end $$;
 
 -- ------------------------------------------------------------------ the ledger
@@ -174,6 +175,7 @@ declare
     at timestamptz;
     counts_at timestamptz;
     tags jsonb;
+    subjects text[];
     past record;
 begin
     select b.balance, b.capped into balance, has_caps from credit_balances b
@@ -211,11 +213,16 @@ begin
     end if;
     tags := coalesce(p_use -> 'tags', '{}');
     if has_caps and p_kind <> 'grant' then
-        cap := count_use(p_tenant, p_use ->> 'key_id', tags, -p_amount, counts_at);
-        if cap is not null then
-            verdict := 'cap';
-            return;
+        subjects := array['', p_use ->> 'key_id'] || array(
+            select t.key || '=' || t.value from jsonb_each_text(tags) t);
+        if p_amount < 0 then
+            cap := full_cap(p_tenant, subjects, -p_amount, counts_at);
+            if cap is not null then
+                verdict := 'cap';
+                return;
+            end if;
         end if;
+        perform count_use(p_tenant, subjects, -p_amount, counts_at);
     end if;
     insert into credit_ledger as l (tenant_id, kind, amount, used, balance_after, ref, operation,
         run_id, workflow_id, key_id, tags, steps, created_at)

@@ -24,7 +24,7 @@ create table route_log (
     reason text,
     request_id text,
     idempotency_key text,
-    diff text,
+    diff text check (diff is null or diff::json is not null),
     salt bytea not null,
     digest bytea not null,
     primary key (tenant_id, at, id)

@@ -86,7 +86,7 @@ create function assign_owner(
     p_tenant int, p jsonb, p_at timestamptz,
     out verdict text, out assignment_id text, out assigned_to text, out sequence bigint,
     out pool_size int, out eligible_size int, out at timestamptz, out method text, out epoch int,
-    out credits numeric, out balance numeric, out users text[], out reasons text[]
+    out credits numeric, out balance numeric, out users text[], out reasons text[], out crm_write text
 ) language plpgsql as $$
 <<here>>
 declare
@@ -138,6 +138,9 @@ begin
         users := seen.users;
         reasons := seen.reasons;
         select b.balance into balance from credit_balances b where b.tenant_id = p_tenant;
+        select o.state into crm_write from outbox o
+        where o.topic = 'crm.owner' and o.id = seen.id;
+        crm_write := coalesce(crm_write, 'off');
         return;
     end if;
     if before is null then
@@ -333,7 +336,9 @@ begin
     end if;
     perform log_route(p_tenant, at, 'assign', p ->> 'title', p ->> 'sf_id', pool.name, assigned_to,
         before, sequence, p ->> 'reason', p ->> 'request_id', p ->> 'idempotency_key', null);
+    crm_write := 'off';
     if (p ->> 'crm')::boolean then
+        crm_write := 'pending';
         perform outbox_add(p_tenant, 'crm.owner', assignment_id,
             (p ->> 'object') || ':' || (p ->> 'record'), jsonb_build_object('object', p ->> 'object',
                 'record_id', p ->> 'sf_id', 'owner_id', assigned_to));

@@ -4,6 +4,7 @@ URLs: /v1/routing. Tables: routing_pools, routing_members, routing_rotations, ro
 """
 
 from lantern.routing import sla  # registers its timer and its hook
+from lantern.routing.price import announce
 from lantern.routing.service import assign
 
-__all__ = ["assign", "sla"]
+__all__ = ["announce", "assign", "sla"]

@@ -20,10 +20,12 @@ from lantern.routing.models import (
     Status,
     VoidRequest,
 )
+from lantern.routing.pools import api as pools
 from lantern.routing.sfids import record_key
 
 router = APIRouter(tags=["routing"])
 hot = APIRouter(tags=["routing"], route_class=HotRoute)
+router.routes.extend(pools.router.routes)
 
 
 Filter = dict[str, Any]
@@ -61,7 +63,7 @@ async def assign(call: Current, body: AssignRequest) -> Any:
             "method": row["method"],
             "eligible_size": row["eligible_size"],
             "rotation_epoch": row["epoch"],
-            "crm_write": await service.crm_write(call.tx, row["assignment_id"]),
+            "crm_write": row["crm_write"],
             "skipped": service.skipped(row),
         }
     return flat.paid(call, fields, made.credits, cached=made.cached)

@@ -1,0 +1,40 @@
+"""The log of what was done to records: reading, exports, statistics, retention, the chain of seals.
+
+URLs: /v1/logs. Tables: route_log (written by gate/route_log.py), log_* (see the migration).
+"""
+
+from lantern.logs.export import Readers, Tally, as_csv, as_json, signature, statement
+from lantern.logs.jobs import Sealer, checkpoint, clean_tenant, schedule
+from lantern.logs.offline import check
+from lantern.logs.query import Period, Query, period, read
+from lantern.logs.service import erase, preview, public_key, shown, statistics
+from lantern.logs.signing import Keys, read_public, use
+from lantern.logs.verify import Report, walk
+
+__all__ = [
+    "Keys",
+    "Period",
+    "Query",
+    "Readers",
+    "Report",
+    "Sealer",
+    "Tally",
+    "as_csv",
+    "as_json",
+    "check",
+    "checkpoint",
+    "clean_tenant",
+    "erase",
+    "period",
+    "preview",
+    "public_key",
+    "read",
+    "read_public",
+    "schedule",
+    "shown",
+    "signature",
+    "statement",
+    "statistics",
+    "use",
+    "walk",
+]
