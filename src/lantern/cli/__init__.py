@@ -28,7 +28,7 @@ COMMANDS = {
     "agents": ("agents", "Create, list, show and delete agents."),
     "keys": ("keys", "Create, list and revoke API keys."),
     "tenants": ("tenants", "Create and list tenants."),
-    "credits": ("credits", "Grant credits and show a balance."),
+    "credits": ("credits", "Grant credits, show balances and receipts, set prices and caps."),
     "doctor": ("doctor", "Check this installation and say how to mend it."),
     "migrate": ("migrate", "Bring the database up to date."),
     "backup": ("backup", "Write the whole database to a file."),
