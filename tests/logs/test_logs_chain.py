@@ -131,6 +131,20 @@ async def test_writers_at_once_some_of_which_give_up(db, tenant, keys):
     assert (report.problem, report.rows, report.head[0]) == (None, written, written)
 
 
+async def test_a_row_that_waits_twice_is_sealed_once_and_holds_up_nobody(db, tenant, keys):
+    await fill(db, tenant.id, 3)
+    await sealed(db, tenant.id)
+    async with db.transaction(tenant.id) as tx:
+        await tx.run(
+            "insert into log_unsealed select tenant_id, id, at, digest from route_log"
+            " where sequence = 2"
+        )
+    await fill(db, tenant.id, 2)
+    await sealed(db, tenant.id)
+    report = await walk(db, tenant.id, keys)
+    assert (report.problem, report.rows, report.head[0]) == (None, 5, 5)
+
+
 async def test_rows_are_erased_while_others_are_written_and_sealed(db, tenant, keys):
     writing = True
 
