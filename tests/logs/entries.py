@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 
+from lantern import logs
 from lantern.core.db import Database
 from lantern.gate import seals
 
@@ -54,6 +55,17 @@ async def sealed(db: Database, tenant: int) -> None:
     """Seal until this tenant's queue is empty; another sealer may be at it."""
     while await waiting(db, tenant):
         await seals.seal(db)
+
+
+async def walk(db: Database, tenant: int, keys: logs.Keys, **options: Any) -> logs.Report:
+    async with db.reading(tenant) as tx:
+        return await logs.walk(tx, tenant, keys, **options)
+
+
+async def problem(db: Database, tenant: int, keys: logs.Keys) -> tuple[str, int | None]:
+    found = (await walk(db, tenant, keys)).problem
+    assert found is not None
+    return found.kind, found.chain_seq
 
 
 async def as_owner(dsn: str, sql: str, *params: Any) -> Any:

@@ -6,29 +6,10 @@ import random
 import time
 
 import pytest
-from entries import DAY, as_owner, fill, sealed, waiting
+from entries import DAY, as_owner, fill, problem, sealed, waiting, walk
 
-from lantern import logs
 from lantern.core.db import Database, DatabaseError
 from lantern.gate import seals
-from lantern.settings import Settings
-
-
-@pytest.fixture
-def keys(tmp_path) -> logs.Keys:
-    """A signing key of this test's process."""
-    return logs.use(Settings(data_dir=tmp_path))
-
-
-async def walk(db: Database, tenant: int, keys: logs.Keys, **options) -> logs.Report:
-    async with db.reading(tenant) as tx:
-        return await logs.walk(tx, tenant, keys, **options)
-
-
-async def problem(db: Database, tenant: int, keys: logs.Keys) -> tuple[str, int | None]:
-    found = (await walk(db, tenant, keys)).problem
-    assert found is not None
-    return found.kind, found.chain_seq
 
 
 async def row_at(db: Database, tenant: int, chain_seq: int) -> int:

@@ -28,8 +28,8 @@ IN_POSTGRES = """
         when %(hours)s::int4multirange is not null and not %(hours)s::int4multirange @> (
             (extract(isodow from l.at)::int - 1) * 1440 + extract(hour from l.at)::int * 60
             + extract(minute from l.at)::int) then 'outside_hours'
-    end as away, date_trunc('hour', %(at)s, %(tz)s) as hour, date_trunc('day', %(at)s, %(tz)s) as day,
-        date_trunc('week', %(at)s, %(tz)s) as week
+    end as away, date_trunc('hour', %(at)s, %(tz)s) as hour, local_start('day', %(at)s, %(tz)s) as day,
+        local_start('week', %(at)s, %(tz)s) as week
     from (select %(at)s at time zone %(tz)s as at) l
 """
 NINE_TO_FIVE = tuple((day * 1440 + 540, day * 1440 + 1020) for day in range(5))

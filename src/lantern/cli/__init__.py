@@ -28,6 +28,7 @@ COMMANDS = {
     "agents": ("agents", "Create, list, show and delete agents."),
     "keys": ("keys", "Create, list and revoke API keys."),
     "tenants": ("tenants", "Create and list tenants."),
+    "routing": ("routing", "Pools, assignments, explanations and simulations."),
     "credits": ("credits", "Grant credits and show a balance."),
     "logs": ("logs", "Export, check and clean the log."),
     "doctor": ("doctor", "Check this installation and say how to mend it."),

@@ -15,6 +15,14 @@ language sql stable as $$
     from (select p_at at time zone m.timezone as at) l
 $$;
 
+-- When the local day or week of a moment began: of a midnight that comes twice, the first one.
+create function local_start(p_unit text, p_at timestamptz, p_zone text) returns timestamptz
+language sql stable as $$
+    select case when (d.at - interval '1 hour') at time zone p_zone >= d.at at time zone p_zone
+        then d.at - interval '1 hour' else d.at end
+    from (select date_trunc(p_unit, p_at, p_zone) as at) d
+$$;
+
 -- Which cap of a member is reached; null: none. Days and weeks are the member's own.
 create function cap_reason(m routing_members, p_at timestamptz) returns text
 language sql stable as $$
@@ -27,14 +35,18 @@ language sql stable as $$
                 and a.assigned_to = m.user_id and a.status = 'assigned') then 'cap_open'
     end
     from (
-        select count(*) filter (where a.created_at >= date_trunc('hour', p_at, m.timezone)) as hour,
-            count(*) filter (where a.created_at >= date_trunc('day', p_at, m.timezone)) as day,
-            count(*) as week
+        select date_trunc('hour', p_at, m.timezone) as hour,
+            local_start('day', p_at, m.timezone) as day,
+            local_start('week', p_at, m.timezone) as week
+        offset 0  -- once, not for each row below
+    ) s cross join lateral (
+        select count(*) filter (where a.created_at >= s.hour) as hour,
+            count(*) filter (where a.created_at >= s.day) as day, count(*) as week
         from routing_assignments a
         where a.pool_id = m.pool_id and a.assigned_to = m.user_id
-            and a.status in ('assigned', 'accepted') and a.created_at >= date_trunc(
-                case when m.cap_week is not null then 'week' when m.cap_day is not null then 'day'
-                    else 'hour' end, p_at, m.timezone)
+            and a.status in ('assigned', 'accepted')
+            and a.created_at >= case when m.cap_week is not null then s.week
+                when m.cap_day is not null then s.day else s.hour end
     ) c
 $$;
 
@@ -92,6 +104,7 @@ declare
     steps jsonb := '[]';
     place int;
     elapsed bigint := 0;
+    was routing_rotations;                  -- as it stood before a bad fit gave its turn back
     n int;
     u text;
 begin
@@ -152,9 +165,9 @@ begin
             r.at_top := u || array_remove(r.at_top, u);
         elsif p ->> 'reason' = 'bad_fit' then
             if seen.status in ('assigned', 'accepted') then
+                was := r;
                 update routing_assignments a set status = 'bad_fit', ended_at = at,
                     ended_why = 'bad_fit' where a.id = seen.id;
-                delete from timers t where t.key = 'routing.sla:' || seen.id;
                 if seen.method in ('rotation', 'top', 'hold')
                     and give_turn_back(pool.id, seen.assigned_to) then
                     select * into r from routing_rotations x where x.pool_id = pool.id;
@@ -255,10 +268,22 @@ begin
     else
         verdict := 'no_eligible_user';
         users := r.users;
+        if was.pool_id is not null then  -- a refusal leaves nothing behind
+            update routing_assignments a set status = seen.status, ended_at = null,
+                ended_why = null where a.id = seen.id;
+            update routing_rotations x set waits = was.waits, cursors = was.cursors,
+                turns = was.turns where x.pool_id = pool.id;
+        end if;
         select * into credits, balance from pay_assign(p_tenant, p, assign_steps(p, true));
         return;
     end if;
+    if was.pool_id is not null then
+        delete from timers t where t.key = 'routing.sla:' || seen.id;
+    end if;
     users := r.users;
+    if method in ('sticky', 'fallback', 'escalation') then
+        waits := r.waits;  -- no step of the rotation
+    end if;
     r.waits := waits;  -- what explain recomputes the decision from
     r.sequence := r.sequence + 1;
     if place is not null then

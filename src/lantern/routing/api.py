@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
-from lantern.core import clock, http
+from lantern.core import http
 from lantern.gate import flat
 from lantern.gate.auth import Current
 from lantern.gate.hot import HotRoute
@@ -50,22 +50,7 @@ async def assignment_filter(
 async def assign(call: Current, body: AssignRequest) -> Any:
     """Give a record to the next member of a pool."""
     made = await service.assign(call.tx, call, body, charge_size=call.prepared)
-    row = made.row
-    fields = {
-        "assigned_to": row["assigned_to"],
-        "sequence": row["sequence"],
-        "pool_size": row["pool_size"],
-        "timestamp": clock.iso(row["at"]),
-    }
-    if body.explain:
-        fields |= {
-            "assignment_id": row["assignment_id"],
-            "method": row["method"],
-            "eligible_size": row["eligible_size"],
-            "rotation_epoch": row["epoch"],
-            "crm_write": row["crm_write"],
-            "skipped": service.skipped(row),
-        }
+    fields = service.told(made, explain=body.explain)
     return flat.paid(call, fields, made.credits, cached=made.cached)
 
 

@@ -126,7 +126,7 @@ def _back_soon(person: Person, at: datetime, minutes: int) -> bool:
 
 
 def starts(at: datetime, timezone: str) -> Starts:
-    """When the hour, the day and the ISO week of `at` began there: Postgres' date_trunc."""
+    """When the hour, the day and the ISO week of `at` began there: `local_start` of the SQL."""
     local = at.astimezone(zone(timezone))
     # An hour keeps its offset; a midnight has the offset of its own.
     hour = at - timedelta(
@@ -140,11 +140,9 @@ def starts(at: datetime, timezone: str) -> Starts:
 
 
 def _midnight(day: date, there: tzinfo | None) -> datetime:
-    """Of two midnights the second, of none the moment when the clocks went over it."""
-    first = datetime(day.year, day.month, day.day, tzinfo=there)
-    second = first.replace(fold=1)
-    # Skipped or doubled, the two readings differ and the later one is meant; else they are equal.
-    return max(first.astimezone(UTC), second.astimezone(UTC))
+    """Of two midnights the first, of none the moment when the clocks went over it."""
+    # Both are the reading with the offset that held before the clocks changed.
+    return datetime(day.year, day.month, day.day, tzinfo=there, fold=0).astimezone(UTC)
 
 
 @cache

@@ -111,6 +111,27 @@ def _refusal(row: Row, call: Call, body: AssignRequest) -> LanternError | None:
     return None
 
 
+def told(made: Decision, *, explain: bool) -> dict[str, Any]:
+    """A decision as answers tell it; with `explain` also how it came about."""
+    row = made.row
+    fields = {
+        "assigned_to": row["assigned_to"],
+        "sequence": row["sequence"],
+        "pool_size": row["pool_size"],
+        "timestamp": clock.iso(row["at"]),
+    }
+    if not explain:
+        return fields
+    return fields | {
+        "assignment_id": row["assignment_id"],
+        "method": row["method"],
+        "eligible_size": row["eligible_size"],
+        "rotation_epoch": row["epoch"],
+        "crm_write": row["crm_write"],
+        "skipped": skipped(row),
+    }
+
+
 def skipped(row: Row) -> list[dict[str, str]]:
     """The members that could not be picked, and why."""
     pairs = zip(row["users"] or [], row["reasons"] or [], strict=True)
