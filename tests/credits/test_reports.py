@@ -124,6 +124,7 @@ async def test_a_report_with_too_many_groups_still_adds_up(api, db, tenant, acco
         ((NOW - timedelta(days=2)).date().isoformat(), (NOW - timedelta(days=1)).date().isoformat(), 0),
         ("2001-01-01T00:00:00Z", "2001-01-01T00:00:00Z", 0),  # a moment
     ],
+    ids=["today", "to the moment", "earlier", "a moment"],  # workers must name them alike
 )  # fmt: skip
 async def test_the_time_of_a_usage(api, history, start, end, credits):
     body = await used(api, start_date=start, end_date=end)

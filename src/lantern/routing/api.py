@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
 from lantern.core import http
+from lantern.core.errors import BadRequest
 from lantern.gate import flat
 from lantern.gate.auth import Current
 from lantern.gate.hot import HotRoute
@@ -40,6 +41,9 @@ async def assignment_filter(
     until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
 ) -> Filter:
     """`?pool=&sf_id=&assigned_to=&status=&from=&to=`; `to` is exclusive."""
+    for name, text in (("pool", pool), ("sf_id", sf_id), ("assigned_to", assigned_to)):
+        if "\0" in (text or ""):
+            raise BadRequest.field(name, "may not contain the character NUL", "query")
     record = record_key(sf_id) if sf_id else None
     given = {"pool": pool, "record": record, "assigned_to": assigned_to, "status": status}
     return {**given, "since": since, "until": until}

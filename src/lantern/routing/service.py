@@ -140,7 +140,8 @@ def skipped(row: Row) -> list[dict[str, str]]:
 
 async def fetch(tx: Tx, assignment: str) -> Row:
     """One assignment, or NotFound."""
-    row = await store.fetch(tx, assignment) if assignment.startswith("asg_") else None
+    known = assignment.startswith("asg_") and "\0" not in assignment
+    row = await store.fetch(tx, assignment) if known else None
     if row is None:
         raise NotFound("Assignment not found")
     return row
