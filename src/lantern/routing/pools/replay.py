@@ -73,6 +73,7 @@ class Replay:
         self.held: dict[str, Held] = {}
         self.past: dict[tuple[str, str], Past] = {}
         self.reasons: list[str | None] = []
+        self.misfits: set[tuple[str, str, datetime]] = set()  # when a record came back
 
     def _steady(self, asked: Rules) -> list[str | None]:
         inactive = [
@@ -84,6 +85,11 @@ class Replay:
     def run(self, history: Sequence[Row]) -> Iterator[tuple[Row, Held]]:
         """Each stored assignment, oldest first, and who has it now."""
         endings, due, epoch = _endings(history), 0, None
+        self.misfits = {
+            (row["object"], row["record"], row["ended_at"])
+            for row in history
+            if row["status"] == "bad_fit"
+        }
         for row in history:
             while due < len(endings) and endings[due][0] <= row["created_at"]:
                 self._end(endings[due][1], endings[due][2])
@@ -113,13 +119,7 @@ class Replay:
         return last if last.status in _LIVE and last.at > row["created_at"] - window else None
 
     def _reset(self, row: Row, past: Past, again: bool) -> None:
-        top = self.places.get(record_key(row["assigned_to"]))
-        if row["method"] == "top":
-            if top is not None:
-                self.state = rotation.place_at_top(self.state, top)
-        elif row["rerouted_from"]:
-            return
-        elif row["reason"] == "bad_fit":
+        if (row["object"], row["record"], row["created_at"]) in self.misfits:
             last = past.last
             if last is not None and last.status in _LIVE:
                 self._close(last, "bad_fit", give_back=True)
@@ -127,6 +127,10 @@ class Replay:
                     past.bad_fit.add(last.member)
         elif again:
             self.state = rotation.begin_again(self.pool.ring, self.state)
+        # Who was placed at the top is known from when it was served.
+        top = self.places.get(record_key(row["assigned_to"]))
+        if row["method"] == "top" and top is not None:
+            self.state = rotation.place_at_top(self.state, top)
 
     def _decide(self, row: Row, past: Past) -> Held:
         at = row["created_at"]
@@ -217,7 +221,8 @@ class Replay:
 
 
 def _begins_again(row: Row) -> bool:
-    return row["reason"] not in (None, "bad_fit") and row["method"] != "top"
+    known = row["reason"] in (None, "bad_fit") or row["method"] == "top" or row["rerouted_from"]
+    return not known
 
 
 def _endings(history: Sequence[Row]) -> list[tuple[datetime, str, str]]:

@@ -178,7 +178,7 @@ def _place(pool: Pool, user: str) -> int:
     for place, someone in enumerate(pool.members):
         if someone.key == record_key(user):
             return place
-    raise NotFound(f"No member '{user[:64]}' in pool '{pool.name}'")
+    raise NotFound("No such member in this pool")
 
 
 def _line(row: Row) -> dict[str, Any]:
