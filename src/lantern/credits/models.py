@@ -105,6 +105,8 @@ def _moment(name: str, text: str) -> tuple[datetime, datetime]:
             day = date.fromisoformat(text)
             begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
             return begin, begin + timedelta(days=1)
+        if "T" in text:  # a plus sign that was not escaped arrives as a blank
+            text = text.replace(" ", "+")
         moment = datetime.fromisoformat(text)
         exact = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         return exact, exact + _INSTANT
