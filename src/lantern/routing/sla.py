@@ -24,7 +24,7 @@ async def breach(tx: Tx, fire: timers.Fire) -> None:
     if target is None:
         await audit.record_command(tx, tenant, "assignment.breached", "assignment", assignment)
         return
-    held = await store.holders(tx, row["pool_id"], row["record"], row["object"])
+    held = await store.holders(tx, assignment)
     moved = await store.assign(tx, tenant, _again(tenant, row, "sla", held=held, **target))
     if moved["verdict"] == "assigned":
         await service.end(tx, row, "rerouted", "sla", give_back=pool["sla_refund_turn"])
@@ -51,9 +51,12 @@ async def refused(tx: Tx, tenant: int, assignment: str, why: str) -> None:
     await service.end(tx, row, "void", why, give_back=True)
     if why == "owner_inactive":
         await store.remember_activity(tx, row["pool_id"], {row["assigned_to"]: False})
-        await store.assign(tx, tenant, _again(tenant, row, why, held=[row["assigned_to"]]))
-    elif row["credits"]:
-        await ledger.refund(tx, tenant, assignment)
+        held = await store.holders(tx, assignment)
+        moved = await store.assign(tx, tenant, _again(tenant, row, why, held=held))
+        if moved["verdict"] == "assigned":
+            return
+    if paid := await store.paid(tx, assignment):
+        await ledger.refund(tx, tenant, paid)
 
 
 async def _open(tx: Tx, assignment: str) -> Row | None:

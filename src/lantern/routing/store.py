@@ -14,6 +14,14 @@ _FIELDS = """id, pool_id, pool, pool_version, sequence, epoch, object, sf_id, re
 
 OUT_OF_CREDITS = "LN402"
 
+# An assignment and those that it came from, one behind the other.
+_CHAIN = """with recursive chain as (
+    select id, assigned_to, rerouted_from, credits from routing_assignments where id = %s
+    union all
+    select a.id, a.assigned_to, a.rerouted_from, a.credits
+    from chain c join routing_assignments a on a.id = c.rerouted_from where {stop})"""
+_VOID = "a.status = 'void'"
+
 
 async def assign(tx: Tx, tenant: int, request: dict[str, Any], at: datetime | None = None) -> Row:
     """Decide: one statement. `verdict` out_of_credits comes with `facts`, and nothing is kept."""
@@ -89,14 +97,20 @@ async def give_turn_back(tx: Tx, pool_id: str, user: str) -> bool:
     return bool(row and row["given"])
 
 
-async def holders(tx: Tx, pool_id: str, record: str, obj: str) -> list[str]:
-    """Who has held this record through this pool since it was last voided or replaced."""
+async def holders(tx: Tx, assignment: str) -> list[str]:
+    """Who has held this record on its way to where it is: this owner and those it was moved from."""
     rows = await tx.all(
-        "select distinct assigned_to from routing_assignments"
-        " where pool_id = %s and record = %s and object = %s and status in ('rerouted', 'assigned')",
-        (pool_id, record, obj),
+        f"{_CHAIN.format(stop='true')} select distinct assigned_to from chain", (assignment,)
     )
     return [row["assigned_to"] for row in rows]
+
+
+async def paid(tx: Tx, assignment: str) -> str | None:
+    """The assignment that was charged for this one: itself, or the void one that it replaced."""
+    row = await tx.one(
+        f"{_CHAIN.format(stop=_VOID)} select id from chain where credits > 0 limit 1", (assignment,)
+    )
+    return str(row["id"]) if row else None
 
 
 async def pool(tx: Tx, name: str) -> Row | None:

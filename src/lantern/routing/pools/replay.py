@@ -45,16 +45,11 @@ class Held:
 
 @dataclass(slots=True)
 class Past:
-    """What is known of one record: its assignments in the simulation, newest last."""
+    """What is known of one record."""
 
-    all: list[Held] = field(default_factory=list)
+    last: Held | None = None  # the newest assignment
     owner: str | None = None  # who had it in truth
     bad_fit: set[int] = field(default_factory=set)
-
-    @property
-    def last(self) -> Held | None:
-        """The newest assignment."""
-        return self.all[-1] if self.all else None
 
 
 class Replay:
@@ -71,6 +66,7 @@ class Replay:
         self.live: list[list[datetime]] = [[] for _ in pool.members]
         self.open = [0] * len(pool.members)
         self.held: dict[str, Held] = {}
+        self.came_from: dict[str, str | None] = {}  # of each assignment: the one it replaced
         self.past: dict[tuple[str, str], Past] = {}
         self.reasons: list[str | None] = []
         self.begun: dict[str, Starts] = {}  # hour, day and week of this moment, by time zone
@@ -101,6 +97,7 @@ class Replay:
 
     def _request(self, row: Row, again: bool) -> Held:
         past = self.past.setdefault((row["object"], row["record"]), Past())
+        self.came_from[row["id"]] = row["rerouted_from"]
         repeated = self._repeated(row, past)
         if repeated is None:
             self._reset(row, past, again)
@@ -137,7 +134,7 @@ class Replay:
         at = row["created_at"]
         if row["rerouted_from"] and row["method"] in ("fallback", "escalation"):
             return Held(row["assigned_to"], None, at, row["method"])
-        aside = self._holders(row, past) | dict.fromkeys(past.bad_fit, "bad_fit")
+        aside = self._holders(row) | dict.fromkeys(past.bad_fit, "bad_fit")
         self.reasons = self._reasons(row, aside)
         owner = self._sticky(row, past)
         if owner is not None:
@@ -152,13 +149,13 @@ class Replay:
             return Held(fallback.user_id or fallback.queue_id, None, at, "fallback")
         return Held(None, None, at, "nobody", "none")
 
-    def _holders(self, row: Row, past: Past) -> dict[int, str]:
-        """Who held a record before that is re-routed now."""
-        if row["rerouted_from"] is None:
-            return {}
-        before = [held for held in past.all if held.status in ("rerouted", "assigned")]
-        before += filter(None, [self.held.get(row["rerouted_from"])])
-        return {held.member: "held_before" for held in before if held.member is not None}
+    def _holders(self, row: Row) -> dict[int, str]:
+        """Who held a record on its way to where it is re-routed from."""
+        before, at = [], row["rerouted_from"]
+        while at is not None:
+            before.append(self.held.get(at))
+            at = self.came_from.get(at)
+        return {h.member: "held_before" for h in before if h is not None and h.member is not None}
 
     def _reasons(self, row: Row, aside: dict[int, str]) -> list[str | None]:
         at, asked = row["created_at"], self.rules[row["exclude_inactive"]]
@@ -196,7 +193,7 @@ class Replay:
         self.held[row["id"]] = held
         if held.why == "nobody":
             return
-        past.all.append(held)
+        past.last = held
         if held.member is not None:
             insort(self.live[held.member], held.at)
             self.open[held.member] += 1
