@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from lantern.core.db import Row
 from lantern.routing import eligibility, rotation
-from lantern.routing.eligibility import NO_CAPS, Counts, Rules
+from lantern.routing.eligibility import NO_CAPS, Counts, Rules, Starts
 from lantern.routing.pools.pool import Pool, catch_up, rules
 from lantern.routing.sfids import record_key
 
@@ -69,6 +69,7 @@ class Replay:
         self.came_from: dict[str, str | None] = {}  # of each assignment: the one it replaced
         self.past: dict[tuple[str, str], Past] = {}
         self.reasons: list[str | None] = []
+        self.begun: dict[str, Starts] = {}  # hour, day and week of this moment, by time zone
         self.misfits: set[tuple[str, str, datetime]] = set()  # when a record came back
 
     def _steady(self, asked: Rules) -> list[str | None]:
@@ -158,6 +159,7 @@ class Replay:
 
     def _reasons(self, row: Row, aside: dict[int, str]) -> list[str | None]:
         at, asked = row["created_at"], self.rules[row["exclude_inactive"]]
+        self.begun.clear()
         reasons = list(self.steady[row["exclude_inactive"]])
         for i in self.varying:
             person = self.pool.members[i].person
@@ -170,7 +172,9 @@ class Replay:
         person, times = self.pool.members[member].person, self.live[member]
         if person.caps == NO_CAPS:
             return eligibility.NOTHING
-        since = eligibility.starts(at, person.timezone)
+        since = self.begun.get(person.timezone)
+        if since is None:
+            since = self.begun[person.timezone] = eligibility.starts(at, person.timezone)
         hour, day, week = (len(times) - bisect_left(times, moment) for moment in since)
         return Counts(hour, day, week, self.open[member])
 
