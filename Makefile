@@ -7,10 +7,10 @@ INSTALL := $(BIN)/uv pip install --python $(BIN)/python
 SELF := --quiet --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast lint types docs bench serve lock
+.PHONY: help setup demo test fast lint types docs proofs bench bench-routing serve lock
 
 help: ## print this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .venv/.uv: requirements-setup.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,8 +51,14 @@ docs: setup ## run every example of the documentation and check that all is docu
 test: setup lint types ## everything CI runs
 	@$(BIN)/pytest -q
 
+proofs: setup ## the proof of routing in full: 8 processes, 20,000 assignments (about a minute)
+	@PYTHONPATH=tests $(BIN)/python -m routing.proofs $(ARGS)
+
 bench: setup ## time to first token, token delay, runs/s and CPU against peers (takes minutes)
 	@bash bench/streaming/run.sh $(ARGS)
+
+bench-routing: setup ## assignments a second and their CPU through HTTP (about two minutes)
+	@bash bench/routing/run.sh $(ARGS)
 
 lock: .venv/.uv ## renew the lock files (maintainers)
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header requirements-setup.in -o requirements-setup.lock

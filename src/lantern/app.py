@@ -1,8 +1,7 @@
-"""Everything on one page: the parts of a node, the routes of every capability, the order of layers."""
+"""The HTTP face on one page: the routes of every capability, the order of layers."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,94 +9,33 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from lantern import __version__, logs
+from lantern import __version__
 from lantern.agents import api as agents_api
-from lantern.core import cleanup, home, http, ids, jobs, openapi, timers
-from lantern.core.bus import Bus
-from lantern.core.db import Database
-from lantern.core.nodes import Node, Role
-from lantern.core.web import Web
-from lantern.gate import ledger
+from lantern.core import home, http, ids, openapi
+from lantern.core.nodes import Node
+from lantern.credits import api as credits_api
 from lantern.gate.edge import Edge
 from lantern.gate.limits import Doors
 from lantern.keys import api as keys_api
-from lantern.llm import Models
 from lantern.logs import api as logs_api
-from lantern.runs import Engine
+from lantern.node import open_node
+from lantern.routing import api as routing_api
 from lantern.runs import alias as runs_alias
 from lantern.runs import api as runs_api
 from lantern.settings import Settings
 
 # Order matters where paths could meet: batches of the other half come before agents by name.
 ROUTERS = (
+    routing_api.hot,
+    routing_api.router,
+    credits_api.router,
+    logs_api.router,
     keys_api.router,
     agents_api.router,
     runs_api.hot,
     runs_api.router,
     runs_alias.router,
-    logs_api.router,
 )
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a node is made of."""
-
-    settings: Settings
-    db: Database
-    bus: Bus
-    node: Node
-    models: Models
-    engine: Engine
-    readers: logs.Readers
-
-
-@asynccontextmanager
-async def open_node(
-    settings: Settings, place: home.Home, role: Role = "server", only: str | None = None
-) -> AsyncIterator[Parts]:
-    """A working node on a database; on leaving it drains its runs. `only`: takes that run alone."""
-    async with AsyncExitStack() as stack:
-        logs.use(settings)
-        db = await home.open_database(place.dsn, settings.database)
-        stack.push_async_callback(db.close)
-        web = Web(settings.net)
-        await web.open()
-        stack.push_async_callback(web.close)
-        models = await Models.open(settings, web)
-        stack.push_async_callback(models.close)
-        bus = Bus(db, settings.runs)
-        node = Node(db, settings.nodes, role)
-        node.revive = place.revive
-        engine = Engine(node, bus, models, settings.runs)
-        engine.only = only
-        engine.attach()
-        await node.open()
-        stack.push_async_callback(node.close)
-        await _queued_work(node, settings, stack)
-        await bus.open()
-        stack.push_async_callback(bus.close)
-        stack.push_async_callback(engine.drain, settings.server.drain_seconds)
-        yield Parts(settings, db, bus, node, models, engine, logs.Readers(db, settings.logs))
-
-
-async def _queued_work(node: Node, settings: Settings, stack: AsyncExitStack) -> None:
-    """Jobs and timers, tended by the node's loop."""
-    queue = jobs.Jobs(node)
-    await queue.open()
-    stack.push_async_callback(queue.close, settings.server.drain_seconds)
-    async with node.db.transaction() as tx:
-        await cleanup.schedule(tx, settings.retention)
-        await ledger.schedule(tx)
-        await logs.schedule(tx)
-    sealer = logs.Sealer(node.db)
-    stack.push_async_callback(sealer.close)
-
-    async def fire() -> None:
-        await timers.run_due(node.db)
-
-    node.each_second += [fire, queue.tend, sealer.tend]
-    node.on_suspend.append(queue.suspend)
 
 
 def create_app(settings: Settings) -> FastAPI:

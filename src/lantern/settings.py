@@ -75,6 +75,14 @@ class LimitSettings(Group):
     )
 
 
+class CreditSettings(Group):
+    """Prices of operations."""
+
+    tenants_set_prices: bool = Field(
+        True, description="Whether a tenant's admin keys may set prices of their own."
+    )
+
+
 class RunSettings(Group):
     """Execution of runs and their event streams."""
 
@@ -131,12 +139,34 @@ class ModelSettings(Group):
     )
 
 
+class CrmSettings(Group):
+    """The endpoint of yours that owners are written to; without `url` none are."""
+
+    url: str | None = Field(None, description="Where owners and questions are sent.")
+    secret_env: str | None = Field(
+        None, description="Environment variable with the signing secret: `whsec_` and base64."
+    )
+    timeout_seconds: float = Field(10.0, gt=0, le=20, description="How long one call may take.")
+
+
 class RetentionSettings(Group):
     """How long what is not wanted forever is kept."""
 
     answers_hours: int = Field(24, ge=1, description="Stored answers of `Idempotency-Key`.")
     events_days: int = Field(30, ge=1, description="Token events of finished runs.")
+    outbox_days: int = Field(30, ge=1, description="Finished and undeliverable outbox rows.")
     cleanup_cron: str = Field("17 3 * * *", description="When the clean-up runs (UTC).")
+
+
+class RoutingSettings(Group):
+    """Assignment of owners."""
+
+    charge_pool_size: Literal["live", "always", "never"] = Field(
+        "live", description="When the item `pool_size` is charged; `live`: after a recount alone."
+    )
+    activity_minutes: int = Field(
+        15, ge=1, description="Older knowledge of who is active in the CRM is asked for anew."
+    )
 
 
 class LogsSettings(Group):
@@ -178,11 +208,14 @@ class Settings(BaseSettings):
     server: ServerSettings = Field(default_factory=ServerSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    credits: CreditSettings = Field(default_factory=CreditSettings)
     runs: RunSettings = Field(default_factory=RunSettings)
     nodes: NodeSettings = Field(default_factory=NodeSettings)
     net: NetSettings = Field(default_factory=NetSettings)
     models: list[ModelSettings] = Field(default_factory=list)
+    crm: CrmSettings = Field(default_factory=CrmSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    routing: RoutingSettings = Field(default_factory=RoutingSettings)
     logs: LogsSettings = Field(default_factory=LogsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

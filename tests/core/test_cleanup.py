@@ -85,5 +85,5 @@ async def test_the_timer_follows_the_settings(db):
         row = await tx.one("select * from timers where key = 'cleanup'")
         assert row is not None
         assert (row["cron"], row["job"]) == ("0 4 * * *", "cleanup")
-        assert row["args"] == {"answers_hours": 48, "events_days": 30}
+        assert row["args"] == {"answers_hours": 48, "events_days": 30, "outbox_days": 30}
         await timers.cancel(tx, "cleanup")

@@ -13,6 +13,8 @@ OF_TENANTS = {
     "api_keys",
     "audit_log",
     "credit_balances",
+    "credit_cap_uses",
+    "credit_caps",
     "credit_ledger",
     "credit_reservations",
     "idempotency",
@@ -23,14 +25,20 @@ OF_TENANTS = {
     "log_seals",
     "log_unsealed",
     "route_log",
+    "outbox",
+    "routing_assignments",
+    "routing_members",
+    "routing_pools",
+    "routing_rotations",
     "run_events",
     "run_steps",
     "runs",
     "stream_tickets",
+    "tenant_tariff",
     "tenants",
 }
 # Without a tenant; each is named in the decision record.
-OF_NOBODY = {"nodes", "rate", "schema_migrations", "timers"}
+OF_NOBODY = {"nodes", "rate", "schema_migrations", "tariff", "timers"}
 ALL = (
     "select c.oid, c.relname as name from pg_class c where c.relnamespace = 'lantern'::regnamespace"
 )

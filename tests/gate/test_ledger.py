@@ -231,11 +231,17 @@ async def test_what_is_unknown_is_not_found(db, account):
             await ledger.charge(tx, account.id + 10_000_000, 1, "x", USE)
 
 
+FREE = (0, Decimal("0.00004"))  # no grant, but a price
+
+
 @pytest.mark.parametrize(
     "amount", [0, -1, Decimal("0.00004"), Decimal("NaN"), Decimal("-Infinity"), Decimal("1e14")]
 )
 async def test_amounts_that_are_none(account, amount):
-    for call in (account.grant(amount, "x"), account.charge(amount, "x", USE)):
+    calls = [account.grant(amount, "x")]
+    if amount not in FREE:
+        calls += [account.charge(amount, "x", USE), account.reserve(amount, "x", USE)]
+    for call in calls:
         with pytest.raises(BadRequest) as refusal:
             await call
         assert refusal.value.details[0]["loc"] == ["body", "amount"]
@@ -247,6 +253,19 @@ async def test_amounts_that_are_none(account, amount):
 async def test_amounts_have_four_places(account):
     assert (await account.charge(Decimal("0.00005"), "half", USE)).amount == Decimal("-0.0001")
     assert (await account.balance()).remaining == Decimal("999.9999")
+
+
+async def test_the_database_rounds_before_it_adds(db, tenant, account):
+    async with db.transaction(tenant.id) as tx:
+        for number in range(3):
+            moved = await tx.one(
+                "select * from ledger_move(%s, 'charge', -0.00006, 0.00006, %s, '{}')",
+                (tenant.id, f"r{number}"),
+            )
+            assert (moved["verdict"], moved["amount"]) == ("moved", Decimal("-0.0001"))
+    rows = await account.rows()
+    assert await account.remaining() == sum(row["amount"] for row in rows) == Decimal("999.9997")
+    assert sum(row["used"] for row in rows) == Decimal("0.0003")
 
 
 async def test_the_total_is_the_sum_of_the_grants(account):

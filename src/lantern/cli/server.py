@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lantern import app as application
+from lantern import node as assembly
 from lantern.cli import listener, store
 from lantern.core import home, log
 from lantern.settings import Settings
@@ -120,7 +121,7 @@ async def _work(settings: Settings) -> None:
     _on_signals(lambda _number: stopped.set())
     place = await asyncio.to_thread(home.enter, settings)
     try:
-        async with application.open_node(settings, place, "worker") as parts:
+        async with assembly.open_node(settings, place, "worker") as parts:
             print(f"Lantern works as {parts.node.id}", flush=True)
             settle_memory()
             await stopped.wait()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row, tuple_row
@@ -43,6 +44,14 @@ def facts(error: Exception) -> dict[str, str | None]:
     return {"sqlstate": error.sqlstate, "table": at.table_name, "constraint": at.constraint_name}
 
 
+def raised(error: Exception) -> tuple[str | None, dict[str, Any]]:
+    """SQLSTATE and facts (DETAIL, as JSON) of a refusal that a function of ours raised: `LN...`."""
+    if not isinstance(error, psycopg.Error) or not (error.sqlstate or "").startswith("LN"):
+        return None, {}
+    facts: dict[str, Any] = orjson.loads(error.diag.message_detail or "{}")
+    return error.sqlstate, facts
+
+
 def environment(dsn: str) -> dict[str, str]:
     """The address for a program of Postgres: among its arguments others could read the password."""
     found = psycopg.pq.Conninfo.parse(dsn.encode())
@@ -71,6 +80,10 @@ class Tx:
         """How many rows were touched."""
         cursor = await self.connection.execute(sql, params)
         return cursor.rowcount
+
+    async def act_for(self, tenant: int) -> None:
+        """From here on the transaction is a tenant's: for work that found out whose it is."""
+        await self.one("select set_config('app.tenant', %s, true)", (str(tenant),))
 
     async def stream(
         self, sql: str, params: Params = None, size: int = 250

@@ -17,6 +17,7 @@ class LanternError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    keeps = False  # what the request has written stays: a miss that is charged
 
     def __init__(
         self, message: str, *, details: Any = None, headers: dict[str, str] | None = None

@@ -190,13 +190,14 @@ def next_fire(cron: str, timezone: str, after: datetime) -> datetime:
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC  # cronsim's fast path
-    if name not in _zones():
+    if name not in zones():
         raise BadRequest.field("timezone", f"{name[:60]!r} is not an IANA time zone")
     return ZoneInfo(name)
 
 
 @cache
-def _zones() -> frozenset[str]:
+def zones() -> frozenset[str]:
+    """The names of IANA time zones."""
     # Machine-dependent names are not IANA's.
     return frozenset(available_timezones() - {"Factory", "localtime", "posixrules"})
 

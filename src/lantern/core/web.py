@@ -144,6 +144,30 @@ class Web:
         assert self._trusted is not None, "Web is not open"
         return self._trusted
 
+    async def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, caps: Caps | None = None
+    ) -> Fetched:
+        """POST to an address of the operator's own configuration; a redirect is an answer too.
+
+        Raises BadRequest (Unresolved), Upstream (unreachable, too large) or UpstreamTimeout.
+        """
+        caps = caps or Caps()
+        to = _parse(url)
+        try:
+            async with asyncio.timeout(caps.seconds):
+                route = await self.route(to, trusted=True)
+                async with self.trusted.post(
+                    route.url,
+                    headers={**headers, **route.headers},
+                    data=body,
+                    allow_redirects=False,
+                ) as response:
+                    return await _read(response, to, caps.max_bytes)
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"'{to.host}' did not answer in time") from error
+        except aiohttp.ClientError as error:
+            raise Upstream(f"'{to.host}' cannot be reached") from error
+
     async def route(self, url: URL, *, trusted: bool = False) -> Route:
         """Check an address and apply `[net.hosts]`. Raises BadRequest, Blocked, Unresolved.
 

@@ -1,7 +1,7 @@
 """Routes so busy that a good request of theirs goes round the framework.
 
 FastAPI's routing, dependency solving and body parsing cost as much CPU as all of ours on a run's
-two requests. A request that is plainly well formed is bound here to the same endpoint; anything
+two requests, or on an assignment. A request that is plainly well formed is bound here to the same endpoint; anything
 else (a query, an odd header, a body that does not validate) takes the usual way and its errors.
 """
 
@@ -21,11 +21,12 @@ _JSON = (b"application/json", b"application/json; charset=utf-8")
 
 
 class HotRoute(APIRoute):
-    """An `APIRoute` whose endpoint takes call, request, the path's names and at most a body."""
+    """An `APIRoute` whose endpoint takes call, the path's names, a request and a body if it wants."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         kinds = endpoint.__annotations__
+        self.wants_request = "request" in kinds
         body = kinds.get("body")
         self.model = body if isinstance(body, type) and issubclass(body, http.Model) else None
 
@@ -35,7 +36,9 @@ class HotRoute(APIRoute):
         """The endpoint's answer, or None for a request that must take the usual way."""
         if scope["query_string"] or not _plain(scope["headers"], needs_json=self.model is not None):
             return None
-        given: dict[str, Any] = {"call": call, "request": Request(scope, receive), **path}
+        given: dict[str, Any] = {"call": call, **path}
+        if self.wants_request:
+            given["request"] = Request(scope, receive)
         if self.model is not None:
             try:
                 given["body"] = self.model.model_validate_json(body)

@@ -1,6 +1,6 @@
 """How often: which bucket a route uses and what its answer says of it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
@@ -26,6 +26,8 @@ class Policy:
     folds: bool = False  # its own first statement admits (a hot path)
     ticket: bool = False  # `?ticket=` may stand for the key
     secrets: tuple[str, ...] = ()  # fields that a stored answer leaves out
+    single: bool = False  # one statement, which is its own transaction (unless a key is claimed)
+    before: Callable[[Any, bytes, Any], Awaitable[Any]] | None = None  # (call, body, settings)
 
 
 def needs(scope: Scope, **options: Any) -> Callable[[Endpoint], Endpoint]:

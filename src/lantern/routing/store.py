@@ -1,0 +1,164 @@
+"""All SQL of assignments (pools have their own). The decision is `assign_owner` in the migrations."""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from lantern.core.db import DatabaseError, Row, Tx, raised
+
+_FIELDS = """id, pool_id, pool, pool_version, sequence, epoch, object, sf_id, record, assigned_to,
+    method, status, prev_owner, reason, exclude_inactive, pool_size, eligible_size, users, waits,
+    reasons, hop, rerouted_from, credits, request_id, key_id, created_at, accepted_at, ended_at,
+    ended_why, breach_at"""
+
+OUT_OF_CREDITS = "LN402"
+
+# An assignment and those that it came from, one behind the other.
+_CHAIN = """with recursive chain as (
+    select id, assigned_to, rerouted_from, credits from routing_assignments where id = %s
+    union all
+    select a.id, a.assigned_to, a.rerouted_from, a.credits
+    from chain c join routing_assignments a on a.id = c.rerouted_from where {stop})"""
+_VOID = "a.status = 'void'"
+
+
+async def assign(tx: Tx, tenant: int, request: dict[str, Any], at: datetime | None = None) -> Row:
+    """Decide: one statement. `verdict` out_of_credits comes with `facts`, and nothing is kept."""
+    try:
+        row = await tx.one(
+            "select * from assign_owner(%s, %s::jsonb, %s)",
+            (tenant, orjson.dumps(request).decode(), at),
+        )
+    except DatabaseError as error:
+        state, facts = raised(error)
+        if state != OUT_OF_CREDITS:
+            raise
+        return {"verdict": "out_of_credits", "facts": facts}
+    assert row is not None
+    return row
+
+
+async def fetch(tx: Tx, assignment: str) -> Row | None:
+    """One assignment of the tenant."""
+    return await tx.one(f"select {_FIELDS} from routing_assignments where id = %s", (assignment,))
+
+
+async def lock(tx: Tx, pool_id: str) -> None:
+    """Hold the pool's row: what follows is in step with its decisions."""
+    await tx.run("select from routing_rotations where pool_id = %s for update", (pool_id,))
+
+
+async def page(tx: Tx, where: dict[str, Any], limit: int, offset: int) -> tuple[list[Row], int]:
+    """Assignments, newest first, and how many there are. `where`: pool, record, user, ..., or None."""
+    condition = """(%(pool)s::text is null or pool = %(pool)s)
+        and (%(record)s::text is null or record = %(record)s)
+        and (%(assigned_to)s::text is null or assigned_to = %(assigned_to)s)
+        and (%(status)s::text is null or status = %(status)s)
+        and (%(since)s::timestamptz is null or created_at >= %(since)s)
+        and (%(until)s::timestamptz is null or created_at < %(until)s)"""
+    rows = await tx.all(
+        f"select {_FIELDS} from routing_assignments where {condition}"
+        " order by created_at desc, id desc limit %(limit)s offset %(offset)s",
+        {**where, "limit": limit, "offset": offset},
+    )
+    total = await tx.one(f"select count(*) as n from routing_assignments where {condition}", where)
+    return rows, total["n"] if total else 0
+
+
+async def accept(tx: Tx, assignment: str) -> bool:
+    """From assigned to accepted; False when it is neither."""
+    return (
+        await tx.run(
+            "update routing_assignments set status = 'accepted',"
+            " accepted_at = coalesce(accepted_at, clock_timestamp())"
+            " where id = %s and status in ('assigned', 'accepted')",
+            (assignment,),
+        )
+        > 0
+    )
+
+
+async def end(tx: Tx, assignment: str, status: str, why: str | None) -> bool:
+    """Void it, or re-route it; False when it has ended already. It keeps its number."""
+    return (
+        await tx.run(
+            "update routing_assignments set status = %s, ended_at = clock_timestamp(),"
+            " ended_why = %s where id = %s and status in ('assigned', 'accepted')",
+            (status, why, assignment),
+        )
+        > 0
+    )
+
+
+async def give_turn_back(tx: Tx, pool_id: str, user: str) -> bool:
+    """The member's last turn is ahead of it again, unless it takes no credit back."""
+    row = await tx.one("select give_turn_back(%s, %s) as given", (pool_id, user))
+    return bool(row and row["given"])
+
+
+async def holders(tx: Tx, assignment: str) -> list[str]:
+    """Who has held this record on its way to where it is: this owner and those it was moved from."""
+    rows = await tx.all(
+        f"{_CHAIN.format(stop='true')} select distinct assigned_to from chain", (assignment,)
+    )
+    return [row["assigned_to"] for row in rows]
+
+
+async def paid(tx: Tx, assignment: str) -> str | None:
+    """The assignment that was charged for this one: itself, or the void one that it replaced."""
+    row = await tx.one(
+        f"{_CHAIN.format(stop=_VOID)} select id from chain where credits > 0 limit 1", (assignment,)
+    )
+    return str(row["id"]) if row else None
+
+
+async def pool(tx: Tx, name: str) -> Row | None:
+    """What the server itself has to know of a pool in force, by name."""
+    return await tx.one(
+        "select id, name, fallback, fallback_kind, sla_minutes, sla_on_breach, sla_max_hops,"
+        " sla_escalate_to, sla_refund_turn, activity_at from routing_pools"
+        " where name = %s and deleted_at is null",
+        (name,),
+    )
+
+
+async def pool_by_id(tx: Tx, pool_id: str) -> Row | None:
+    """The same, by id."""
+    return await tx.one(
+        "select id, name, fallback, fallback_kind, sla_minutes, sla_on_breach, sla_max_hops,"
+        " sla_escalate_to, sla_refund_turn, activity_at from routing_pools"
+        " where id = %s and deleted_at is null",
+        (pool_id,),
+    )
+
+
+async def members(tx: Tx, pool_id: str) -> list[str]:
+    """User ids of a pool, in base order."""
+    rows = await tx.all(
+        "select user_id from routing_members where pool_id = %s order by place", (pool_id,)
+    )
+    return [row["user_id"] for row in rows]
+
+
+async def remember_activity(tx: Tx, pool_id: str, active: dict[str, bool]) -> None:
+    """What the CRM said of the members, and that it was asked now."""
+    await lock(tx, pool_id)
+    await tx.run(
+        "update routing_members m set crm_active = x.value::boolean"
+        " from jsonb_each_text(%s::jsonb) x where m.pool_id = %s and m.user_id = x.key",
+        (orjson.dumps(active).decode(), pool_id),
+    )
+    await tx.run(
+        "update routing_pools set activity_at = clock_timestamp() where id = %s", (pool_id,)
+    )
+
+
+async def gap_lengths(tx: Tx, pool_id: str) -> tuple[int, dict[str, int]]:
+    """The ring's length and how many turns a round gives each member."""
+    rows = await tx.all(
+        "select p.ring, m.user_id, cardinality(m.gaps) as turns from routing_pools p"
+        " join routing_members m on m.pool_id = p.id where p.id = %s",
+        (pool_id,),
+    )
+    return (rows[0]["ring"] if rows else 1), {row["user_id"]: row["turns"] for row in rows}
