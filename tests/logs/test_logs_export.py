@@ -292,7 +292,8 @@ async def test_memory_does_not_grow_with_the_rows(db, tenant, server):
             peaks[limit] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert size > 1_400_000
-        assert peaks[10_000] < 1.3 * peaks[1000], peaks
+        # All rows at once would be megabytes; the server's thread allocates a little meanwhile.
+        assert peaks[10_000] < peaks[1000] + 500_000, peaks
 
 
 async def test_the_first_rows_go_out_before_the_others_are_read(api, db, tenant, server, dsn):
