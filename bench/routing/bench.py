@@ -61,7 +61,7 @@ async def furnish(dsn: str, port: int) -> dict:
                 )
             cells[name].append([[key, f"pool-{n % pools}"] for n, key in enumerate(own)])
         # Tenants take turns, so that neighbouring connections share neither pool nor tenant.
-        cells[name] = [pair for some in zip(*cells[name]) for pair in some]
+        cells[name] = [pair for some in zip(*cells[name], strict=False) for pair in some]
         if pools > 4:
             cells[name] = [[key, f"pool-{n}"] for n, (key, _) in enumerate(cells[name])]
     await db.close()
@@ -135,7 +135,7 @@ def load(server: Server, job: dict, script: str = "client.py") -> dict:
     told["others"] = others(busy, psutil.cpu_times())
     if "count" in told:
         told["server_ms"], told["postgres_ms"] = (
-            1000 * (b - a) / told["count"] for a, b in zip(before, after)
+            1000 * (b - a) / told["count"] for a, b in zip(before, after, strict=False)
         )
     return told
 

@@ -8,11 +8,11 @@ from typing import Any
 from lantern.core import clock, crm, ids, outbox, timers
 from lantern.core.db import Row, Tx
 from lantern.core.errors import BadRequest, Conflict, LanternError, NotFound
+from lantern.core.sfids import record_key
 from lantern.gate import audit, ledger
 from lantern.gate.auth import Call
 from lantern.routing import store
 from lantern.routing.models import AssignRequest
-from lantern.routing.sfids import record_key
 
 _SHOWN = (
     "pool",

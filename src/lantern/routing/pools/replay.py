@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lantern.core.db import Row
+from lantern.core.sfids import record_key
 from lantern.routing import eligibility, rotation
 from lantern.routing.eligibility import NO_CAPS, Counts, Rules, Starts
 from lantern.routing.pools.pool import Pool, catch_up, rules
-from lantern.routing.sfids import record_key
 
 MOST_WORK = 3_000_000  # looks at a member; fewer assignments are replayed where each needs many
 _LIVE = frozenset({"assigned", "accepted"})

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from lantern.core import clock, ids
 from lantern.core.db import Row, Tx
 from lantern.core.errors import BadRequest, Conflict, NotFound
+from lantern.core.sfids import record_key
 from lantern.gate import audit
 from lantern.gate.auth import Call
 from lantern.routing.pools import models, sheet, store
@@ -18,7 +19,6 @@ from lantern.routing.pools.models import MemberChange, PoolChange, PoolCreate, S
 from lantern.routing.pools.pool import Member, Pool, changed, made, member, view, wire
 from lantern.routing.pools.replay import affordable
 from lantern.routing.pools.simulation import simulate as decide_again
-from lantern.routing.sfids import record_key
 
 MOST_REFUSED = 100  # rows that an answer lists
 # A simulation is pure computing: one at a time leaves the interpreter to the requests.

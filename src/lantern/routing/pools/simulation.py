@@ -9,10 +9,10 @@ from typing import Any
 
 from lantern.core import clock
 from lantern.core.db import Row
+from lantern.core.sfids import record_key
 from lantern.routing import rotation
 from lantern.routing.pools.pool import Pool
 from lantern.routing.pools.replay import Held, Replay
-from lantern.routing.sfids import record_key
 
 MOST_EXAMPLES = 100
 
