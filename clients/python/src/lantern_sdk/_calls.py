@@ -27,13 +27,14 @@ class Call(Generic[T]):
     body: Mapping[str, Any] | None = None
     params: Mapping[str, str | int] | None = None
     headers: Mapping[str, str] | None = None
-    changes_nothing: bool = False  # a POST that only asks
+    again: bool | None = None  # whether it may be repeated; None: as its method and key say
 
     @property
     def repeatable(self) -> bool:
         """Whether sending it twice does what sending it once does."""
-        safe = self.changes_nothing or self.method in ("GET", "PUT", "DELETE")
-        return safe or "Idempotency-Key" in (self.headers or ())
+        if self.again is not None:
+            return self.again
+        return self.method in ("GET", "PUT", "DELETE") or "Idempotency-Key" in (self.headers or ())
 
     def read(self, response: httpx.Response) -> T:
         """The answer, typed; UnexpectedAnswer when it is not what the contract says."""

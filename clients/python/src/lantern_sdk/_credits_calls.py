@@ -86,4 +86,4 @@ def estimate(operation: str, request: Mapping[str, Any], count: int) -> Call[Est
     """POST /v1/credits/estimate."""
     body = jsonable(given(operation=operation, request=request, count=count))
     path = path_of("credits", "estimate")
-    return Call("POST", path, Estimate.model_validate, body, changes_nothing=True)
+    return Call("POST", path, Estimate.model_validate, body, again=True)
