@@ -69,8 +69,8 @@ class Load:
         """Each connection asks again as soon as it is answered."""
         end = time.perf_counter() + seconds
 
-        async def loop(connection, turn):
-            for turn in itertools.count(turn, len(connections)):
+        async def loop(connection, first):
+            for turn in itertools.count(first, len(connections)):
                 began = time.perf_counter()
                 if began >= end:
                     return
