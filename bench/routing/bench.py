@@ -61,7 +61,7 @@ async def furnish(dsn: str, port: int) -> dict:
                 )
             cells[name].append([[key, f"pool-{n % pools}"] for n, key in enumerate(own)])
         # Tenants take turns, so that neighbouring connections share neither pool nor tenant.
-        cells[name] = [pair for some in zip(*cells[name], strict=False) for pair in some]
+        cells[name] = [pair for some in zip(*cells[name], strict=True) for pair in some]
         if pools > 4:
             cells[name] = [[key, f"pool-{n}"] for n, (key, _) in enumerate(cells[name])]
     await db.close()
@@ -91,6 +91,10 @@ class Server:
             command, machine.TARGET_CPU, folder / "server.log", env=env, cwd=folder
         )
         machine.wait_http(f"http://127.0.0.1:{self.port}/healthz", self.process)
+        if not args.together:  # Postgres may use both cores, as it would beside any server
+            for process in psutil.process_iter(["name", "ppid", "pid"]):
+                if process.info["name"] == "postgres" and self.ours(process):
+                    process.cpu_affinity([])
 
     def cpu(self) -> tuple[float, float]:
         """Seconds of the server, seconds of Postgres and its children."""
@@ -135,7 +139,7 @@ def load(server: Server, job: dict, script: str = "client.py") -> dict:
     told["others"] = others(busy, psutil.cpu_times())
     if "count" in told:
         told["server_ms"], told["postgres_ms"] = (
-            1000 * (b - a) / told["count"] for a, b in zip(before, after, strict=False)
+            1000 * (b - a) / told["count"] for a, b in zip(before, after, strict=True)
         )
     return told
 
@@ -161,6 +165,8 @@ def measure(server: Server, cells: dict, dsn: str, args) -> list[str]:
         ("paced 200/s", 32),
     ):
         paced = name.startswith("paced")
+        if args.only not in name:
+            continue
         job = {
             **kept,
             "connections": connections,
@@ -183,6 +189,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10, help="of each cell")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results/latest.md")
+    parser.add_argument("--together", action="store_true", help="Postgres on the server's core too")
+    parser.add_argument("--only", default="", help="cells whose name has this in it")
     parser.add_argument("--functions", action="store_true", help="time spent in each SQL function")
     args = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-routing-"))

@@ -41,7 +41,7 @@ async def assign(db, record):
         "select name, weight from bench_floor.members where pool = 1 order by place"
     )
     members = await cursor.fetchall()
-    current = [c + w for c, (_, w) in zip(current, members, strict=False)]
+    current = [c + w for c, (_, w) in zip(current, members, strict=True)]
     best = current.index(max(current))
     current[best] -= sum(w for _, w in members)
     await db.execute(
