@@ -52,9 +52,8 @@ def period(first: str, last: str) -> Period:
 def ids_of(object_id: str) -> list[str]:
     """A record's id in the forms it may have in the log: 15 and 18 characters are the same record."""
     short = object_id[:15]
-    if len(object_id) == 15:
-        return sorted({object_id, record_key(object_id)})
-    return [object_id, short] if object_id == record_key(short) else [object_id]
+    others = {short} if object_id == record_key(short) else {record_key(object_id)}
+    return [object_id, *(others - {object_id})]
 
 
 def _text(name: str, value: str) -> str:
