@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from parts import Server, Tenant, clone_database, model_settings, new_tenant
+from parts import Server, Tenant, clone_database, model_settings, new_tenant, opened
 from servers import InProcess
 
 from lantern.core import postgres
@@ -33,10 +33,8 @@ def dsn(pg: postgres.Server) -> str:
 @pytest.fixture(scope="session")
 async def db(dsn: str) -> AsyncIterator[Database]:
     """A pool on this worker's database."""
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(dsn) as database:
+        yield database
 
 
 @pytest.fixture

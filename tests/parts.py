@@ -1,5 +1,7 @@
 """Parts that fixtures and tests share: databases, tenants, model settings."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +52,15 @@ def clone_database(server: postgres.Server) -> str:
             connection.execute(f"alter database {TEMPLATE}_new rename to {TEMPLATE}")
         connection.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
     return _dsn(server, name)
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[Database]:
+    """A pool on a database."""
+    database = Database(dsn)
+    await database.open()
+    yield database
+    await database.close()
 
 
 async def new_tenant(db: Database) -> Tenant:

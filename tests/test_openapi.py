@@ -15,7 +15,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
 from lantern.core import http
-from lantern.gate.limits import Policy
+from lantern.gate.limits import FAMILIES, Policy
 
 # Hypothesis watches the global random numbers, and the server's thread draws some too.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
@@ -42,7 +42,8 @@ def schema(document):
 async def fuzzer(db):
     """A tenant of its own for what random calls leave behind."""
     row = await db.one("select create_tenant('fuzz', 'team', 1000) as id")
-    yield {"Authorization": f"Bearer {await make_key(db, row['id'])}"}
+    key = await make_key(db, row["id"], limits=dict.fromkeys(FAMILIES, 0))
+    yield {"Authorization": f"Bearer {key}"}
     await forget_failures(db)  # some calls replace the key
 
 
@@ -124,7 +125,9 @@ def call_often(operation: Any, url: str, headers: dict[str, str], mode: Generati
     @given(case=operation.as_strategy(generation_mode=mode), real=st.booleans())
     def call(case: Any, real: bool) -> None:
         if real:
-            case.path_parameters.update({k: known[k] for k in case.path_parameters or {}})
+            case.path_parameters.update(
+                {k: known[k] for k in case.path_parameters or {} if k in known}
+            )
         response = case.call(base_url=url, headers=headers, timeout=30)
         case.validate_response(response, checks=CHECKS)
 
@@ -132,7 +135,7 @@ def call_often(operation: Any, url: str, headers: dict[str, str], mode: Generati
 
 
 def existing(url: str, headers: dict[str, str]) -> dict[str, str]:
-    """An agent, a finished run of it and a key: half of all calls are about something real."""
+    """An agent, a finished run, a key, a pool, ...: half of all calls are about something real."""
     with httpx.Client(base_url=url, headers=headers, verify=False) as client:
         # Anew each time: earlier calls may have paused it, or asked for what refuses runs.
         client.delete("/v1/agents/known")
@@ -143,4 +146,31 @@ def existing(url: str, headers: dict[str, str]) -> dict[str, str]:
         run = began.json()["run_id"]
         client.get(f"/v1/runs/{run}/stream")
         key = client.post("/v1/api-keys", json={"name": "known"}).json()["key"]["id"]
-    return {"name": "known", "run_id": run, "key_id": key}
+        # Random prices and caps would leave nothing but 402 to what costs credits.
+        for cap in client.get("/v1/credits/caps?per_page=100").json()["caps"]:
+            client.delete(f"/v1/credits/caps/{cap['id']}")
+        for row in client.get("/v1/credits/tariff").json()["tariff"]:
+            if row["own"]:
+                client.delete(f"/v1/credits/tariff/{row['operation']}/{row['item']}")
+        cap = {"scope": "tag", "subject": f"run={run}", "period": "total", "credits": 1}
+        receipt = client.get("/v1/credits/receipts").json()["receipts"][0]
+        return {
+            "name": "known",
+            "run_id": run,
+            "key_id": key,
+            "cap_id": client.post("/v1/credits/caps", json=cap).json()["id"],
+            "receipt_id": receipt["id"],
+            "operation": "routing.assign",
+            "item": "assign",
+            **existing_pool(client),
+        }
+
+
+def existing_pool(client: httpx.Client) -> dict[str, str]:
+    """A pool, a member of it and an assignment to that member."""
+    client.delete("/v1/routing/pools/known")
+    pool = {"pool": "known", "members": [{"user_id": "someone"}]}
+    assert client.post("/v1/routing/pools", json=pool).status_code == 201
+    lead = {"object": "lead", "sf_id": "lead-1", "pool": "known", "explain": True}
+    made = client.post("/v1/routing/assign", json=lead).json()
+    return {"pool": "known", "user_id": "someone", "assignment_id": made["assignment_id"]}

@@ -44,6 +44,20 @@ def test_it_shows_a_run_that_survives_a_kill(folder):
     assert second.count("[plan]") == 1
     assert second.count("[write, attempt 2 on another node]") == 1
     assert "it ran once" in second
+    turns = second.split("\n3. 8 new leads")[1]
+    assert re.findall(r"-> +(\w+)", turns) == [
+        "ann",
+        "ben",
+        "dan",
+        "ann",
+        "ann",
+        "ben",
+        "dan",
+        "ann",
+    ]
+    assert "why      Number 5 of pool 'inbound': ann had the shortest wait of 3" in turns
+    assert "8 rows, each chained to the one before: intact" in turns
+    assert "4. where to look next" in turns
     assert not list(folder.iterdir()), "the temporary directory is gone"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import structlog
-from parts import Tenant, clone_database
+from parts import Tenant, clone_database, opened
 from servers import InProcess
 
 from lantern.connectors import CrmWebhook
@@ -37,10 +37,8 @@ def dsn(pg: postgres.Server) -> str:
 
 @pytest.fixture(scope="module")
 async def db(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(dsn) as database:
+        yield database
 
 
 @pytest.fixture

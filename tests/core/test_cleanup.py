@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from parts import clone_database
+from parts import clone_database, opened
 
 from lantern.core import cleanup, postgres, timers
 from lantern.core.db import Database
@@ -19,10 +19,8 @@ def dsn(pg: postgres.Server) -> str:
 
 @pytest.fixture(scope="module")
 async def db(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(dsn) as database:
+        yield database
 
 
 async def count(db: Database, tenant: int, table: str) -> int:

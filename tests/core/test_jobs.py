@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
-from parts import clone_database
+from parts import clone_database, opened
 
 from lantern.core import clock, jobs, jobs_dbos, postgres, timers
 from lantern.core.db import Database
@@ -62,10 +62,8 @@ def dsn(pg: postgres.Server) -> str:
 
 @pytest.fixture(scope="module")
 async def db(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(dsn) as database:
+        yield database
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from parts import Tenant, clone_database, new_tenant
+from parts import Tenant, clone_database, new_tenant, opened
 
 from lantern.core import cleanup, outbox, outbox_loop, postgres
 from lantern.core.db import Database
@@ -78,10 +78,8 @@ def dsn(pg: postgres.Server) -> str:
 
 @pytest.fixture(scope="module")
 async def db(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(dsn) as database:
+        yield database
 
 
 @pytest.fixture(autouse=True)

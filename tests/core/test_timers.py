@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from parts import clone_database
+from parts import clone_database, opened
 
 from lantern.core import clock, jobs, postgres, timers
 from lantern.core.db import ConnectionLost, Database
@@ -38,10 +38,8 @@ def dsn(pg: postgres.Server) -> str:
 
 @pytest.fixture(scope="module")
 async def db(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(dsn) as database:
+        yield database
 
 
 @pytest.fixture(autouse=True)

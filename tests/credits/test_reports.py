@@ -123,7 +123,9 @@ async def test_a_report_with_too_many_groups_still_adds_up(api, db, tenant, acco
         (NOW.isoformat(), (NOW + timedelta(days=1)).isoformat(), 17.75),
         ((NOW - timedelta(days=2)).date().isoformat(), (NOW - timedelta(days=1)).date().isoformat(), 0),
         ("2001-01-01T00:00:00Z", "2001-01-01T00:00:00Z", 0),  # a moment
+        ("2001-01-01T00:00:00 02:00", "2999-01-01T00:00:00", 17.75),  # a plus sign, not escaped
     ],
+    ids=["today", "to the moment", "earlier", "a moment", "unescaped"],  # workers must name them alike
 )  # fmt: skip
 async def test_the_time_of_a_usage(api, history, start, end, credits):
     body = await used(api, start_date=start, end_date=end)

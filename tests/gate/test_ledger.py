@@ -255,6 +255,19 @@ async def test_amounts_have_four_places(account):
     assert (await account.balance()).remaining == Decimal("999.9999")
 
 
+async def test_the_database_rounds_before_it_adds(db, tenant, account):
+    async with db.transaction(tenant.id) as tx:
+        for number in range(3):
+            moved = await tx.one(
+                "select * from ledger_move(%s, 'charge', -0.00006, 0.00006, %s, '{}')",
+                (tenant.id, f"r{number}"),
+            )
+            assert (moved["verdict"], moved["amount"]) == ("moved", Decimal("-0.0001"))
+    rows = await account.rows()
+    assert await account.remaining() == sum(row["amount"] for row in rows) == Decimal("999.9997")
+    assert sum(row["used"] for row in rows) == Decimal("0.0003")
+
+
 async def test_the_total_is_the_sum_of_the_grants(account):
     await account.grant(Decimal("0.5"), "more")
     await account.charge(100, "less", USE)

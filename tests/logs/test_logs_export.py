@@ -287,27 +287,29 @@ async def test_memory_does_not_grow_with_the_rows(db, tenant, server):
             query = logs.read(logs.period(*FULL.values()), limit=limit, include_diff=True)
             tracemalloc.start()
             size = 0
-            async for part in export.body(readers, tenant.id, query, kind):
+            async for part in export.body(readers, tenant.id, query, kind, export.Tally()):
                 size += len(part)
             peaks[limit] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert size > 1_400_000
-        assert peaks[10_000] < 1.3 * peaks[1000], peaks
+        # All rows at once would be megabytes; the server's thread allocates a little meanwhile.
+        assert peaks[10_000] < peaks[1000] + 500_000, peaks
 
 
 async def test_the_first_rows_go_out_before_the_others_are_read(api, db, tenant, server, dsn):
     await fill(db, tenant.id, 10_000)
     query = logs.read(logs.period(*FULL.values()), limit=10_000, include_diff=True)
-    source = export.body(export.Readers(db, server.app.settings.logs), tenant.id, query, "json")
+    readers = export.Readers(db, server.app.settings.logs)
+    source = export.body(readers, tenant.id, query, "json", export.Tally())
     head, rows = await anext(source), await anext(source)
     assert head.endswith(b'"logs":')
     assert rows.count(b'"timestamp"') == 250
-    readers = await as_owner(
+    reading = await as_owner(
         dsn,
         "select count(*) from pg_stat_activity where query like 'FETCH%%'"
         " and datname = current_database() and state = 'idle in transaction'",
     )
-    assert readers == 1
+    assert reading == 1
     await source.aclose()
     parts = []
     async with api.stream("GET", URL, params={**FULL, "limit": 10_000}) as answer:

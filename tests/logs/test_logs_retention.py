@@ -1,5 +1,6 @@
 """What leaves the log: by retention, on request; what stays of it; months; statistics."""
 
+import asyncio
 import datetime
 import stat
 
@@ -229,6 +230,25 @@ async def test_the_daily_job_takes_all_without_a_schedule_of_their_own(api, db, 
     assert timer == {"cron": "0 3 * * *", "args": {}}
     with pytest.raises(BadRequest):
         timers.next_fire("x", "UTC", clock.now())
+
+
+async def test_a_timer_starts_the_job_that_cleans(api, db, tenant, keys):
+    other = (await db.one("select create_tenant('other', 'team', 5) as id"))["id"]
+    for owner in (tenant.id, other):
+        await fill(db, owner, 3, start=ago(500))
+        await sealed(db, owner)
+    await api.put(RETENTION, json={"cleanup_cron": "0 5 * * *"})
+    due = "update timers set due_at = clock_timestamp() where key = any (%s)"
+    await db.run(due, (["logs.cleanup", f"logs.cleanup:{tenant.id}"],))
+    for owner in (tenant.id, other):
+        for _ in range(400):
+            async with db.transaction(owner) as tx:
+                left = await tx.one("select count(*) as n from route_log")
+            if left == {"n": 0}:
+                break
+            await asyncio.sleep(0.1)
+        assert left == {"n": 0}
+    assert (await walk(db, tenant.id, keys)).problem is None
 
 
 # ---------------------------------------------------------------- erasure

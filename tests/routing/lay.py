@@ -6,8 +6,8 @@ import orjson
 
 from lantern.core import ids
 from lantern.core.db import Database, Tx
+from lantern.core.sfids import record_key
 from lantern.routing import rotation
-from lantern.routing.sfids import record_key
 
 
 async def lay_pool(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from callers import caller, code_of
-from parts import Tenant
+from parts import Server, Tenant, clone_database, new_tenant, opened
 from servers import InProcess
 
+from lantern.core import postgres
 from lantern.core.db import Database
 from lantern_dev.crm import RecordingCrm
 from routing.lay import lay_pool
@@ -24,6 +25,29 @@ TEAM = [{"user_id": name} for name in ("ann", "bob", "cid")]
 class Connected:
     crm: RecordingCrm
     api: httpx.AsyncClient
+
+
+@pytest.fixture(scope="module")
+def dsn(pg: postgres.Server) -> str:
+    """A database of this file's own: the worker's other server would deliver from a shared one."""
+    return clone_database(pg)
+
+
+@pytest.fixture(scope="module")
+async def db(dsn: str) -> AsyncIterator[Database]:
+    """A pool on it."""
+    async with opened(dsn) as database:
+        yield database
+
+
+@pytest.fixture
+async def server(dsn: str, db: Database) -> AsyncIterator[Server]:
+    """A server without a CRM."""
+    owner = await new_tenant(db)
+    running = InProcess(dsn)
+    await asyncio.to_thread(running.__enter__)
+    yield Server(running.url, owner.key, running)
+    await asyncio.to_thread(running.__exit__)
 
 
 @pytest.fixture

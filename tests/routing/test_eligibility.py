@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lantern.core.sfids import record_key
 from lantern.routing.eligibility import (
     WEEK,
     Caps,
@@ -18,7 +19,6 @@ from lantern.routing.eligibility import (
     starts,
     zones,
 )
-from lantern.routing.sfids import record_key
 
 # What the SQL of the decision asks of a member at a moment, and when its hour, day and week began.
 IN_POSTGRES = """

@@ -362,3 +362,20 @@ def test_laying_the_largest_round_is_quick():
         [Seat(99 if i else 100) for i in range(44)]
     )  # 4,357 slots, 44 members: just below the bound
     assert time.perf_counter() - began < 2
+
+
+def test_a_member_at_the_top_takes_one_turn_and_not_those_that_others_are_owed():
+    # b has been away with its clock running on, down to twenty turns owed; then c goes to the top.
+    ring = lay([Seat(1)] * 4)
+    state = fresh(ring)
+    for _ in range(100):
+        state, _ = step(ring, state, [None, "holiday", None, None], 20)
+    assert state.waits[1] == -20 * ring.length
+    state = place_at_top(state, 2)
+    picks = []
+    for _ in range(25):
+        state, pick = step(ring, state, [None] * 4, 20)
+        assert pick is not None
+        picks.append(pick.member)
+    assert picks[:21] == [2] + [1] * 20
+    assert picks.count(2) <= 2

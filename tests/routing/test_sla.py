@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from parts import Tenant, clone_database, new_tenant
+from parts import Tenant, clone_database, new_tenant, opened
 from servers import InProcess
 
 from lantern.core import ids, postgres, timers
@@ -27,10 +27,8 @@ def dsn(pg: postgres.Server) -> str:
 
 @pytest.fixture(scope="module")
 async def db(dsn: str) -> AsyncIterator[Database]:
-    database = Database(dsn)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(dsn) as database:
+        yield database
 
 
 class Routing:

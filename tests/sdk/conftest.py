@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -21,15 +22,15 @@ def peer() -> Iterator[Peer]:
 class Blocking:
     """`Lantern`, driven from another thread."""
 
-    def __init__(self, url: str, **options: Any) -> None:
-        self.client = Lantern("lnt_test", url, **options)
+    def __init__(self, url: str, key: str = "lnt_test", **options: Any) -> None:
+        self.client = Lantern(key, url, **options)
 
     async def do(self, resource: str, verb: str, *args: Any, **named: Any) -> Any:
-        method = getattr(getattr(self.client, resource), verb)
+        method = attrgetter(f"{resource}.{verb}")(self.client)
         return await asyncio.to_thread(method, *args, **named)
 
     async def all(self, resource: str, verb: str, *args: Any, **named: Any) -> list[Any]:
-        method = getattr(getattr(self.client, resource), verb)
+        method = attrgetter(f"{resource}.{verb}")(self.client)
         return await asyncio.to_thread(lambda: list(method(*args, **named)))
 
     async def events(self, **named: Any) -> list[Event]:
@@ -45,14 +46,14 @@ class Blocking:
 class Asyncio:
     """`AsyncLantern`."""
 
-    def __init__(self, url: str, **options: Any) -> None:
-        self.client = AsyncLantern("lnt_test", url, **options)
+    def __init__(self, url: str, key: str = "lnt_test", **options: Any) -> None:
+        self.client = AsyncLantern(key, url, **options)
 
     async def do(self, resource: str, verb: str, *args: Any, **named: Any) -> Any:
-        return await getattr(getattr(self.client, resource), verb)(*args, **named)
+        return await attrgetter(f"{resource}.{verb}")(self.client)(*args, **named)
 
     async def all(self, resource: str, verb: str, *args: Any, **named: Any) -> list[Any]:
-        method = getattr(getattr(self.client, resource), verb)
+        method = attrgetter(f"{resource}.{verb}")(self.client)
         return [item async for item in method(*args, **named)]
 
     async def events(self, **named: Any) -> list[Event]:
@@ -73,5 +74,13 @@ def kind(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 async def lantern(kind: Any, peer: Peer) -> AsyncIterator[Any]:
     caller = kind(peer.url, timeout=5)
+    yield caller
+    await caller.close()
+
+
+@pytest.fixture
+async def real(kind: Any, server: Any, tenant: Any) -> AsyncIterator[Any]:
+    """Both clients on the product's own server, with an admin key of a new tenant."""
+    caller = kind(server.url, tenant.key)
     yield caller
     await caller.close()

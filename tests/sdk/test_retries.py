@@ -34,13 +34,36 @@ async def test_a_run_is_sent_again_under_the_same_key(lantern, peer):
             await lantern.do("runs", "create", "a", {}, idempotency_key=bad)
 
 
+async def test_an_assignment_is_sent_again_under_the_same_key(lantern, peer):
+    made = {"assigned_to": "ann", "sequence": 1, "pool_size": 1, "timestamp": "2026-04-12T10:00:00Z",
+            "credits_consumed": 1, "credits_remaining": 9.5, "processing_time_ms": 3, "cached": False}  # fmt: skip
+    peer.plan(hang_up, reply(200, made), reply(200, made))
+    for _ in range(2):
+        await lantern.do("routing", "assign", "p", "lead", "1", tags={"a": "x y", "b": "1=2"})
+    keys = [seen.headers["idempotency-key"] for seen in peer.seen]
+    assert keys[0] == keys[1] != keys[2]
+    assert peer.seen[0].headers["x-lantern-tags"] == "a=x y,b=1=2"
+    assert peer.seen[0].body == {"pool": "p", "object": "lead", "sf_id": "1"}
+
+
+async def test_what_only_asks_is_sent_again(lantern, peer):
+    peer.plan(hang_up, reply(404))
+    with pytest.raises(lantern_sdk.NotFound):
+        await lantern.do("routing.pools", "simulate", "p")
+    assert "idempotency-key" not in peer.seen[1].headers
+
+
 @pytest.mark.parametrize(
     ("resource", "verb", "named"),
-    [("keys", "create", {}), ("agents", "update", {"description": "new"})],
+    [
+        ("keys", "create", {}),
+        ("agents", "update", {"description": "new"}),
+        ("routing.pools", "put", {"members": [], "version": 3}),
+    ],
 )
 async def test_what_is_not_safe_to_repeat_is_sent_once(lantern, peer, resource, verb, named):
     peer.plan(hang_up, BUSY)
-    with pytest.raises(ConnectionFailed, match=r"(POST|PATCH) /v1/"):
+    with pytest.raises(ConnectionFailed, match=r"(POST|PATCH|PUT) /v1/"):
         await lantern.do(resource, verb, "a", **named)
     with pytest.raises(ServerError, match="not ready"):
         await lantern.do(resource, verb, "a", **named)

@@ -1,7 +1,8 @@
 """`lantern demo`: the product at work on this machine, in half a minute.
 
 Two server processes share one embedded Postgres. An agent answers over bundled documents; then
-the process that works on a second run is killed, and the other one goes on with it.
+the process that works on a second run is killed, and the other one goes on with it. At last that
+one gives leads to the people of a pool.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from lantern import __version__, keys, settings
-from lantern.cli import common, options, show, store
+from lantern.cli import common, demo_routing, options, show, store
 from lantern.core import postgres
 from lantern.core.db import Database
 from lantern.core.postgres import PostgresFailed
@@ -84,6 +85,8 @@ class _Demo:
         self._first_run(api)
         second.wait_ready()
         self._second_run(first, second, key)
+        _head(f"3. {demo_routing.LEADS} new leads: the people of a pool take turns")
+        demo_routing.show(Api(second.url, key))
         self._farewell(second, key)
 
     def _start(self, port: int, stays: bool = False) -> Server:
@@ -148,7 +151,7 @@ class _Demo:
 
     # ---------------------------------------------------------------- the end
     def _farewell(self, server: Server, key: str) -> None:
-        _head("3. where to look next")
+        _head("4. where to look next")
         if self.keep:
             self.stays.pop_all()  # it outlives this command
             print(f"server   export LANTERN_URL={server.url}   (docs: {server.url}/docs)")
@@ -158,6 +161,7 @@ class _Demo:
             print("lantern serve               a server of your own; then `lantern keys create`")
             print("lantern demo --keep         this demo, and its server stays")
         print("lantern.toml, [[models]]    a language model instead of quotes (docs/models.md)")
+        print("docs/routing.md             pools, turns, hours; then docs/credits.md, docs/logs.md")
 
 
 class _Teller:

@@ -92,7 +92,8 @@ def verify(  # noqa: PLR0913 - one parameter for each option
         Path | None, typer.Argument(metavar="[FILE]", help="A signed export; without: the chain.")
     ] = None,
     signature: Annotated[
-        Path | None, typer.Option("--signature", help="FILE.sig. [default: what FILE holds]")
+        Path | None,
+        typer.Option("--signature", help="[default: FILE.sig, else what FILE holds]"),
     ] = None,
     public_key: Annotated[
         str | None, typer.Option("--public-key", metavar="KEY", help="As `lantern logs key`.")
@@ -106,7 +107,7 @@ def verify(  # noqa: PLR0913 - one parameter for each option
     if file is not None:
         found = logs.check(
             _read(file),
-            _read(signature) if signature else None,
+            _signature(file, signature),
             logs.read_public(public_key) if public_key else None,
         )
         _tell(found, json, _file_line(file, found))
@@ -227,6 +228,13 @@ def _read(file: Path) -> bytes:
     if not file.is_file():
         raise BadRequest(f"No such file: {file}")
     return file.read_bytes()
+
+
+def _signature(file: Path, given: Path | None) -> bytes | None:
+    beside = file.with_name(f"{file.name}.sig")
+    if given is None and not beside.is_file():
+        return None
+    return _read(given or beside)
 
 
 def _tell(found: dict[str, Any], json: bool, line: str) -> None:

@@ -1,8 +1,9 @@
-"""All SQL of the command line: tenants, nodes, backup."""
+"""All SQL of the command line: tenants, nodes, prices of all tenants, backup."""
 
 from datetime import datetime
+from decimal import Decimal
 
-from lantern.core.db import Database, Row
+from lantern.core.db import APP_ROLE, Database, Row, Tx
 
 WELCOME_CREDITS = 1000
 FIRST_TENANT_LOCK = 0x74656E616E74  # "tenant"
@@ -58,6 +59,34 @@ async def now(db: Database) -> datetime:
     assert row is not None
     at: datetime = row["at"]
     return at
+
+
+async def set_default_price(
+    tx: Tx, name: tuple[str, str], credits: Decimal | None, charge_on: str | None
+) -> bool:
+    """The operator's price for all tenants; None: the one this version came with. Whether it is there.
+
+    The server's own role cannot write it. Each tenant's audit log has a row: it concerns them all.
+    """
+    params = {"operation": name[0], "item": name[1], "credits": credits, "charge_on": charge_on}
+    kept = "own_charge_on" if credits is not None else "null"
+    await tx.run(f"set local role {SYSTEM_ROLE}")
+    changed = await tx.run(
+        "update tariff set own_credits = %(credits)s,"
+        f" own_charge_on = coalesce(%(charge_on)s, {kept})"
+        " where operation = %(operation)s and item = %(item)s",
+        params,
+    )
+    await tx.run(
+        "insert into audit_log (tenant_id, actor, action, object, object_id, detail)"
+        " select n.id, 'operator', %(action)s, 'price', t.operation || '/' || t.item,"
+        "  jsonb_build_object('credits', coalesce(t.own_credits, t.credits)::text,"
+        "   'charge_on', coalesce(t.own_charge_on, t.charge_on))"
+        " from tariff t, tenants n where t.operation = %(operation)s and t.item = %(item)s",
+        {**params, "action": "tariff.unset" if credits is None else "tariff.set"},
+    )
+    await tx.run(f"set local role {APP_ROLE}")
+    return changed > 0
 
 
 # ---------------------------------------------------------------- backup and restore, as the owner

@@ -176,7 +176,7 @@ async def page(
 class EventStream(Response):
     """Server-sent events. A reader that takes nothing for `stall` seconds is dropped."""
 
-    media_type = "text/event-stream"
+    media_type: str | None = "text/event-stream"
 
     def __init__(self, source: AsyncIterator[bytes], stall: float) -> None:
         self.source = source
@@ -223,6 +223,8 @@ class Source(Protocol):
 
 class FileStream(EventStream):
     """Any other body that goes out as it is made; its source is closed when the reader is gone."""
+
+    media_type = None
 
     def __init__(self, source: Source, stall: float, kind: str, headers: dict[str, str]) -> None:
         super().__init__(aiter(source), stall)

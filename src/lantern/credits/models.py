@@ -1,7 +1,7 @@
 """What reports, prices, caps and estimates look like on the wire, their queries included."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from lantern.core.errors import BadRequest
+from lantern.core.times import moment
 from lantern.gate.flat import Body
 from lantern.gate.tariff import ChargeOn
 
@@ -25,8 +26,6 @@ def _number(value: Any) -> Any:
         raise PydanticCustomError("number", "Input should be a number")
     return str(value) if isinstance(value, float) else value
 
-
-_INSTANT = timedelta(microseconds=1)
 
 Exact = BeforeValidator(_number)
 PriceCredits = Annotated[Decimal, Exact, Field(ge=0, le=1_000_000, decimal_places=4)]
@@ -91,27 +90,11 @@ def span(
     start: str | None, end: str | None, names: tuple[str, str] = ("start_date", "end_date")
 ) -> Span:
     """ISO dates or date-times; a date as the end means its whole day. Raises BadRequest."""
-    first = None if start is None else _moment(names[0], start)[0]
-    last = None if end is None else _moment(names[1], end)[1]
+    first = None if start is None else moment(names[0], start)
+    last = None if end is None else moment(names[1], end, end=True, after=True)
     if first is not None and last is not None and last <= first:
         raise BadRequest.field(names[1], f"lies before {names[0]}", "query")
     return Span(first, last)
-
-
-def _moment(name: str, text: str) -> tuple[datetime, datetime]:
-    """The moment itself and the first one after it, or after its day."""
-    try:
-        if len(text) <= 10:
-            day = date.fromisoformat(text)
-            begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            return begin, begin + timedelta(days=1)
-        moment = datetime.fromisoformat(text)
-        exact = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return exact, exact + _INSTANT
-    except OverflowError:
-        raise BadRequest.field(name, "out of range", "query") from None
-    except ValueError:
-        raise BadRequest.field(name, "is no ISO-8601 date or time", "query") from None
 
 
 class Line(NamedTuple):

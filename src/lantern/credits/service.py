@@ -16,7 +16,8 @@ from lantern.gate.auth import Call
 
 MOST_GROUPS = 1000
 MOST_CAPS = 1000
-DAYS = 30  # of own history that an estimate rests on
+DAYS = 30  # of own history that an estimate rests on,
+MOST_CHARGES = 10_000  # and how many of its charges
 RECEIPT_ID = re.compile(r"rcpt_(\d{1,18})")
 
 
@@ -221,8 +222,8 @@ async def estimate(call: Call, body: Estimate) -> dict[str, Any]:
 
 async def _means(tx: Tx, tenant: int, operation: str) -> tuple[int, Mapping[str, Decimal]]:
     since = clock.now() - timedelta(days=DAYS)
-    charges, rows = await store.history(tx, tenant, operation, since)
-    return charges, {row["item"]: row["times"] / charges for row in rows}
+    charges, times = await store.history(tx, tenant, operation, since, MOST_CHARGES)
+    return charges, {item: number / charges for item, number in times.items()}
 
 
 def _affordable(refusal: LanternError | None) -> dict[str, Any]:

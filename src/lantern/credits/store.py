@@ -1,6 +1,7 @@
 """All SQL of credits that reads, and that of prices and caps; what moves a balance is the gate's."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from lantern.core.db import Row, Tx
@@ -88,20 +89,22 @@ async def receipt(tx: Tx, tenant: int, number: int) -> Row | None:
     )
 
 
-async def history(tx: Tx, tenant: int, operation: str, since: datetime) -> tuple[int, list[Row]]:
-    """How many charges of an operation there were, and how often each item was charged in all."""
-    params = {"tenant": tenant, "operation": operation, "since": since}
-    paid = (
-        "credit_ledger l where l.tenant_id = %(tenant)s and l.created_at >= %(since)s"
-        " and l.operation = %(operation)s and l.kind in ('charge', 'settle')"
+async def history(
+    tx: Tx, tenant: int, operation: str, since: datetime, limit: int
+) -> tuple[int, dict[str, Decimal]]:
+    """How many charges of an operation there were (the newest), and how often each item in all."""
+    rows = await tx.all(
+        "with paid as materialized (select l.id, l.steps from credit_ledger l"
+        "  where l.tenant_id = %(tenant)s and l.created_at >= %(since)s"
+        "  and l.operation = %(operation)s and l.kind in ('charge', 'settle')"
+        "  order by l.created_at desc limit %(limit)s)"
+        " select null as item, count(*) as times from paid"
+        " union all select s ->> 'item', sum(coalesce((s ->> 'times')::numeric, 1))"
+        " from paid, jsonb_array_elements(paid.steps) s where s ? 'item' group by 1",
+        {"tenant": tenant, "operation": operation, "since": since, "limit": limit},
     )
-    total = await tx.one(f"select count(*) as n from {paid}", params)
-    items = await tx.all(
-        "select s ->> 'item' as item, sum(coalesce((s ->> 'times')::numeric, 1)) as times"
-        f" from (select l.steps from {paid}) l, jsonb_array_elements(l.steps) s group by 1",
-        params,
-    )
-    return (total["n"] if total else 0), items
+    times = {row["item"]: Decimal(row["times"]) for row in rows}
+    return int(times.pop(None)), times
 
 
 # ---------------------------------------------------------------- prices

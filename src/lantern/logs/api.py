@@ -60,7 +60,7 @@ _FILES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/v1/logs/routing", status_code=200, responses=_FILES, response_class=http.FileStream)
+@router.get("/v1/logs/routing", responses=_FILES, status_code=200, response_class=http.FileStream)
 @needs("read", stream=True)
 async def export_rows(  # noqa: PLR0913 - one parameter for each of the query
     call: Current,
@@ -79,18 +79,17 @@ async def export_rows(  # noqa: PLR0913 - one parameter for each of the query
         )
     wanted = query.read(period, limit=limit, include_diff=include_diff, **filters)
     readers: export.Readers = request.app.state.readers
-    headers, kind = {}, "application/json"
-    if format == "csv":
-        truncated = await export.is_truncated(readers, call.tenant, wanted)
-        headers["content-disposition"] = (
-            f'attachment; filename="{export.file_name(wanted, format)}"'
-        )
-        headers["x-log-truncated"] = str(truncated).lower()
-        kind = "text/csv"
-    keys = signing.keys() if signed else None
-    source = export.body(readers, call.tenant, wanted, format, keys)
+    keys, tally = signing.keys() if signed else None, export.Tally()
+    source = export.body(readers, call.tenant, wanted, format, tally, keys)
     made = await export.Body.begin(source)
-    return http.FileStream(made, readers.settings.stall_seconds, kind, headers)
+    stall = readers.settings.stall_seconds
+    if format == "json":
+        return http.FileStream(made, stall, "application/json", {})
+    headers = {
+        "content-disposition": f'attachment; filename="{export.file_name(wanted, format)}"',
+        "x-log-truncated": str(tally.truncated).lower(),
+    }
+    return http.FileStream(made, stall, "text/csv", headers)
 
 
 @router.get("/v1/logs/routing/stats", response_model=Statistics)

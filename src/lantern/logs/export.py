@@ -66,7 +66,7 @@ class Readers:
 
 @dataclass
 class Tally:
-    """What has gone out: complete once the source has ended."""
+    """What has gone out: complete once the source has ended (a truncated CSV has no total)."""
 
     count: int = 0
     total: int = 0
@@ -97,11 +97,15 @@ class Body:
 
 
 async def body(
-    readers: Readers, tenant: int, query: Query, kind: Format, signer: Keys | None = None
+    readers: Readers,
+    tenant: int,
+    query: Query,
+    kind: Format,
+    tally: Tally,
+    signer: Keys | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """The answer of an export: a JSON envelope, with `signer` signed, or a CSV file."""
     async with readers.snapshot(tenant) as tx:
-        tally = Tally()
         parts = as_csv(tx, query, tally) if kind == "csv" else as_json(tx, query, tally)
         async with aclosing(parts):
             async for part in parts:
@@ -135,7 +139,11 @@ async def as_json(tx: Tx, query: Query, tally: Tally) -> AsyncGenerator[bytes, N
 
 
 async def as_csv(tx: Tx, query: Query, tally: Tally) -> AsyncGenerator[bytes, None]:
-    """RFC 4180, with a header; no cell is a formula to a spreadsheet."""
+    """RFC 4180, with a header; no cell is a formula to a spreadsheet.
+
+    Whether rows are left out is known before the first part: only a header of HTTP can say it.
+    """
+    tally.truncated = query.limit is not None and await store.has_more(tx, query)
     yield ",".join(NAMES).encode() + b"\r\n"
     async with aclosing(store.rows(tx, query)) as pages:
         async for page in pages:
@@ -145,7 +153,8 @@ async def as_csv(tx: Tx, query: Query, tally: Tally) -> AsyncGenerator[bytes, No
             )
             tally.count += len(page)
             yield text.getvalue().encode()
-    await _count(tx, query, tally)
+    if not tally.truncated:
+        tally.total = tally.count
 
 
 def _entry(row: tuple[Any, ...], include_diff: bool) -> bytes:
@@ -167,12 +176,6 @@ async def _count(tx: Tx, query: Query, tally: Tally) -> None:
     full = query.limit is not None and tally.count >= query.limit
     tally.total = await store.count(tx, query) if full else tally.count
     tally.truncated = tally.total > tally.count
-
-
-async def is_truncated(readers: Readers, tenant: int, query: Query) -> bool:
-    """Whether rows are left out: a CSV file has no other place than a header to say so."""
-    async with readers.db.transaction(tenant) as tx:
-        return await store.has_more(tx, query)
 
 
 def file_name(query: Query, kind: Format) -> str:

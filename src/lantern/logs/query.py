@@ -1,21 +1,14 @@
 """What a reader of the log asks for: a period and filters."""
 
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from lantern.core.errors import BadRequest
+from lantern.core.sfids import record_key
+from lantern.core.times import moment
 from lantern.gate.route_log import ACTIONS, OBJECTS
 
 MOST_ROWS = 10_000
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-# A `+` that nobody escaped arrives as a space.
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(?:(Z)|([ +-]\d\d:?\d\d))?"
-)
-_SHORT = re.compile(r"[A-Za-z0-9]{15}")
-_LONG = re.compile(r"[A-Za-z0-9]{18}")
-_SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
 @dataclass(frozen=True)
@@ -56,36 +49,12 @@ def period(first: str, last: str) -> Period:
     return found
 
 
-def moment(name: str, text: str, *, end: bool = False) -> datetime:
-    """A date (its start or, with `end`, its end) or a date-time; without a zone it is UTC."""
-    try:
-        if _DATE.fullmatch(text):
-            day = datetime.fromisoformat(text).replace(tzinfo=UTC)
-            return day + timedelta(days=1) if end else day
-        if found := _TIME.fullmatch(text):
-            zone = (found[3] or "+00:00").replace(" ", "+")
-            return datetime.fromisoformat(found[1] + zone).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadRequest.field(name, "is no moment of the calendar", "query") from None
-    raise BadRequest.field(name, "must be an ISO-8601 date or date-time", "query")
-
-
 def ids_of(object_id: str) -> list[str]:
     """A record's id in the forms it may have in the log: 15 and 18 characters are the same record."""
-    if _SHORT.fullmatch(object_id):
-        return [object_id, object_id + _suffix(object_id)]
-    if _LONG.fullmatch(object_id) and object_id[15:] == _suffix(object_id[:15]):
-        return [object_id, object_id[:15]]
-    return [object_id]
-
-
-def _suffix(short: str) -> str:
-    # Five characters give one: which of them are capitals.
-    fives = (short[start : start + 5] for start in (0, 5, 10))
-    return "".join(
-        _SUFFIX[sum(1 << place for place, letter in enumerate(five) if letter.isupper())]
-        for five in fives
-    )
+    short = object_id[:15]
+    if len(object_id) == 15:
+        return sorted({object_id, record_key(object_id)})
+    return [object_id, short] if object_id == record_key(short) else [object_id]
 
 
 def _text(name: str, value: str) -> str:

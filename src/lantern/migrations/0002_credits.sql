@@ -178,6 +178,8 @@ declare
     subjects text[];
     past record;
 begin
+    p_amount := round(p_amount, 4);  -- before it is added to anything
+    p_used := round(p_used, 4);
     select b.balance, b.capped into balance, has_caps from credit_balances b
     where b.tenant_id = p_tenant for update;
     if not found then

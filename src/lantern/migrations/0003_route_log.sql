@@ -54,8 +54,7 @@ create table log_seals (
 create table log_chains (
     tenant_id int primary key,
     chain_seq bigint not null default 0,
-    link bytea not null default decode(repeat('00', 32), 'hex'),
-    sealed_at timestamptz
+    link bytea not null default decode(repeat('00', 32), 'hex')
 ) with (fillfactor = 50);
 
 -- What policy or a person's request removed, signed. Rows are only added.
@@ -150,6 +149,7 @@ declare
     owner int;
     seq bigint;
     head bytea;
+    following bytea;
     sealed int := 0;
 begin
     for r in
@@ -161,20 +161,23 @@ begin
         ) select * from taken order by tenant_id, row_id
     loop
         if r.tenant_id is distinct from owner then
-            update log_chains set chain_seq = seq, link = head, sealed_at = clock_timestamp()
+            update log_chains set chain_seq = seq, link = head
             where tenant_id = owner;
             owner := r.tenant_id;
             insert into log_chains (tenant_id) values (owner) on conflict do nothing;
             select c.chain_seq, c.link into seq, head from log_chains c
             where c.tenant_id = owner for update;
         end if;
-        seq := seq + 1;
-        head := sha256(head || int8send(seq) || int8send(r.row_id) || r.digest);
+        following := sha256(head || int8send(seq + 1) || int8send(r.row_id) || r.digest);
         insert into log_seals (tenant_id, chain_seq, row_id, at, digest, link)
-        values (owner, seq, r.row_id, r.at, r.digest, head);
+        values (owner, seq + 1, r.row_id, r.at, r.digest, following)
+        on conflict (tenant_id, row_id) do nothing;  -- must not hold up all others for ever
+        continue when not found;
+        seq := seq + 1;
+        head := following;
         sealed := sealed + 1;
     end loop;
-    update log_chains set chain_seq = seq, link = head, sealed_at = clock_timestamp()
+    update log_chains set chain_seq = seq, link = head
     where tenant_id = owner;
     return sealed;
 end $$;
@@ -250,29 +253,36 @@ language sql stable security definer set search_path = lantern, pg_temp as $$
 $$;
 
 -- ------------------------------------------------------------------ months
--- This month's table and those of p_ahead months behind it; the names of the new ones. Whoever
--- writes waits for nothing: the table is attached with a short lock or at the next call.
+-- Both take locks that writers wait for, so they wait for them 40 ms at most, five times; what
+-- they do not get done is done at the next call.
+
+-- This month's table and those of p_ahead months behind it; the names of the new ones.
 create function make_log_months(p_ahead int) returns text[]
 language plpgsql security definer set search_path = lantern, pg_temp as $$
 declare
     made text[] := '{}';
+    before text := current_setting('lock_timeout');
     first timestamptz;
     name text;
 begin
-    perform set_config('lock_timeout', '500ms', true);
+    perform set_config('lock_timeout', '40ms', true);
     for i in 0..p_ahead loop
         first := (date_trunc('month', now() at time zone 'UTC') + make_interval(months => i))
             at time zone 'UTC';
         name := 'route_log_' || to_char(first at time zone 'UTC', 'YYYY_MM');
-        continue when to_regclass('lantern_log.' || name) is not null;
-        begin
-            perform add_log_month(name, first,
-                (first at time zone 'UTC' + interval '1 month') at time zone 'UTC');
-            made := made || name;
-        exception when lock_not_available or deadlock_detected or duplicate_table then
-            null;  -- a reader was in the way, or a twin was faster
-        end;
+        for try in 1..5 loop
+            exit when to_regclass('lantern_log.' || name) is not null;
+            begin
+                perform add_log_month(name, first,
+                    (first at time zone 'UTC' + interval '1 month') at time zone 'UTC');
+                made := made || name;
+            exception when lock_not_available or deadlock_detected or duplicate_table
+                or unique_violation then
+                perform pg_sleep(0.1);  -- a reader was in the way, or a twin was faster
+            end;
+        end loop;
     end loop;
+    perform set_config('lock_timeout', before, true);
     return made;
 end $$;
 
@@ -303,29 +313,33 @@ create function drop_log_months() returns text[]
 language plpgsql security definer set search_path = lantern, pg_temp as $$
 declare
     dropped text[] := '{}';
+    before text := current_setting('lock_timeout');
     name text;
     kept boolean;
 begin
-    perform set_config('lock_timeout', '500ms', true);
+    perform set_config('lock_timeout', '40ms', true);
     for name in
         select c.relname from pg_class c join pg_inherits i on i.inhrelid = c.oid
         where i.inhparent = 'lantern.route_log'::regclass
             and c.relname < 'route_log_' || to_char(now() at time zone 'UTC', 'YYYY_MM')
         order by 1
     loop
-        execute format('select exists (select from lantern_log.%I)', name) into kept;
-        continue when kept;
-        begin
-            lock table only route_log in access exclusive mode;
+        for try in 1..5 loop
             execute format('select exists (select from lantern_log.%I)', name) into kept;
-            if not kept then
+            exit when kept;
+            begin
+                lock table only route_log in access exclusive mode;  -- now nobody adds a row
+                execute format('select exists (select from lantern_log.%I)', name) into kept;
+                exit when kept;
                 execute format('drop table lantern_log.%I', name);
                 dropped := dropped || name;
-            end if;
-        exception when lock_not_available or deadlock_detected then
-            null;  -- somebody reads the log: tomorrow
-        end;
+                exit;
+            exception when lock_not_available or deadlock_detected then
+                perform pg_sleep(0.1);  -- somebody reads the log
+            end;
+        end loop;
     end loop;
+    perform set_config('lock_timeout', before, true);
     return dropped;
 end $$;
 

@@ -112,6 +112,7 @@ declare
     steps jsonb := '[]';
     place int;
     elapsed bigint := 0;
+    owed bigint;                            -- turns that the member at the top had to come
     was routing_rotations;                  -- as it stood before a bad fit gave its turn back
     n int;
     u text;
@@ -261,6 +262,7 @@ begin
         foreach u in array r.at_top loop
             place := array_position(r.users, u);
             if free[place] then
+                owed := least(0, waits[place]);
                 waits[place] := least(0, (select min(w) from unnest(waits) w)) - 1;
                 r.at_top := array_remove(r.at_top, u);
                 method := 'top';
@@ -319,7 +321,8 @@ begin
             r.last := place;
         end if;
         if method <> 'sticky' or pool.sticky_counts then
-            waits[place] := waits[place] + nexts[place];
+            -- Being at the top is a turn besides one's own, not the turns that others are owed.
+            waits[place] := coalesce(owed, waits[place]) + nexts[place];
             r.cursors[place] := r.cursors[place] % rounds[place] + 1;
             r.turns[place] := r.turns[place] + 1;
         end if;

@@ -3,10 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
 
-from lantern.core import clock, http
+from lantern.core import http
 from lantern.core.errors import BadRequest
+from lantern.core.sfids import record_key
+from lantern.core.times import moment
 from lantern.gate import flat
 from lantern.gate.auth import Current
 from lantern.gate.hot import HotRoute
@@ -22,7 +23,6 @@ from lantern.routing.models import (
     VoidRequest,
 )
 from lantern.routing.pools import api as pools
-from lantern.routing.sfids import record_key
 
 router = APIRouter(tags=["routing"])
 hot = APIRouter(tags=["routing"], route_class=HotRoute)
@@ -37,16 +37,17 @@ async def assignment_filter(
     sf_id: Annotated[str | None, Query(max_length=64)] = None,
     assigned_to: Annotated[str | None, Query(max_length=64)] = None,
     status: Annotated[Status | None, Query()] = None,
-    since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    since: Annotated[str | None, Query(alias="from", max_length=40)] = None,
+    until: Annotated[str | None, Query(alias="to", max_length=40)] = None,
 ) -> Filter:
-    """`?pool=&sf_id=&assigned_to=&status=&from=&to=`; `to` is exclusive."""
+    """`?pool=&sf_id=&assigned_to=&status=&from=&to=`; `to` is outside, a date as `to` counts whole."""
     for name, text in (("pool", pool), ("sf_id", sf_id), ("assigned_to", assigned_to)):
         if "\0" in (text or ""):
             raise BadRequest.field(name, "may not contain the character NUL", "query")
     record = record_key(sf_id) if sf_id else None
     given = {"pool": pool, "record": record, "assigned_to": assigned_to, "status": status}
-    return {**given, "since": since, "until": until}
+    first = moment("from", since) if since else None
+    return {**given, "since": first, "until": moment("to", until, end=True) if until else None}
 
 
 @hot.post("/v1/routing/assign", response_model=Assigned, response_model_exclude_unset=True)
@@ -54,22 +55,7 @@ async def assignment_filter(
 async def assign(call: Current, body: AssignRequest) -> Any:
     """Give a record to the next member of a pool."""
     made = await service.assign(call.tx, call, body, charge_size=call.prepared)
-    row = made.row
-    fields = {
-        "assigned_to": row["assigned_to"],
-        "sequence": row["sequence"],
-        "pool_size": row["pool_size"],
-        "timestamp": clock.iso(row["at"]),
-    }
-    if body.explain:
-        fields |= {
-            "assignment_id": row["assignment_id"],
-            "method": row["method"],
-            "eligible_size": row["eligible_size"],
-            "rotation_epoch": row["epoch"],
-            "crm_write": row["crm_write"],
-            "skipped": service.skipped(row),
-        }
+    fields = service.told(made, explain=body.explain)
     return flat.paid(call, fields, made.credits, cached=made.cached)
 
 

@@ -120,11 +120,15 @@ def step(
     waits = list(state.waits)
     _nudge(ring, state, free, waits)
     top = next((i for i in state.at_top if i in free), None)
+    owed = 0
     if top is not None:
-        waits[top] = min(0, *waits) - 1
+        owed, waits[top] = min(0, waits[top]), min(0, *waits) - 1
     before = tuple(waits)
     chosen = min(free, key=waits.__getitem__)  # the first of equals
     _pass(ring, reasons, waits, (max(0, waits[chosen]), catch_up))
+    if top is not None:
+        # Being at the top is a turn besides one's own, not the turns that others are owed.
+        waits[top] = owed
     rest = tuple(i for i in state.at_top if i != top)
     moved = _turn(ring, replace(state, waits=tuple(waits), at_top=rest), chosen)
     method: Method = "hold" if reasons[chosen] == BACK_SOON else "rotation"

@@ -8,11 +8,11 @@ from typing import Any
 from lantern.core import clock, crm, ids, outbox
 from lantern.core.db import Row, Tx
 from lantern.core.errors import BadRequest, Conflict, LanternError, NotFound
+from lantern.core.sfids import record_key
 from lantern.gate import audit, ledger
 from lantern.gate.auth import Call
 from lantern.routing import store
 from lantern.routing.models import AssignRequest
-from lantern.routing.sfids import record_key
 
 _SHOWN = (
     "pool",
@@ -109,6 +109,27 @@ def _refusal(row: Row, call: Call, body: AssignRequest) -> LanternError | None:
             facts["balance"] = Decimal(str(facts["remaining"] or 0))
             return ledger.refusal(facts, call.tenant, Decimal(str(facts["required"])))
     return None
+
+
+def told(made: Decision, *, explain: bool) -> dict[str, Any]:
+    """A decision as answers tell it; with `explain` also how it came about."""
+    row = made.row
+    fields = {
+        "assigned_to": row["assigned_to"],
+        "sequence": row["sequence"],
+        "pool_size": row["pool_size"],
+        "timestamp": clock.iso(row["at"]),
+    }
+    if not explain:
+        return fields
+    return fields | {
+        "assignment_id": row["assignment_id"],
+        "method": row["method"],
+        "eligible_size": row["eligible_size"],
+        "rotation_epoch": row["epoch"],
+        "crm_write": row["crm_write"],
+        "skipped": skipped(row),
+    }
 
 
 def skipped(row: Row) -> list[dict[str, str]]:

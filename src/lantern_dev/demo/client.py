@@ -10,6 +10,14 @@ from typing import Any
 SILENCE_SECONDS = 60.0
 
 
+class Refused(OSError):
+    """The server said no; the message is its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Api:
     """One server and one key."""
 
@@ -18,7 +26,7 @@ class Api:
         self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One request; the JSON of its answer. Raises `OSError` with the server's message."""
+        """One request; the JSON of its answer. Raises `Refused`, other `OSError`s for no answer."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.url}{path}", data=data, headers=self.headers, method=method
@@ -28,7 +36,8 @@ class Api:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
-                raise OSError(f"{method} {path}: {error.read(2000).decode()}") from error
+                said = error.read(2000).decode()
+                raise Refused(f"{method} {path}: {said}", error.code) from error
 
     def stream(self, run_id: str) -> Iterator[dict[str, Any]]:
         """Events of a run as they come, to the last."""

@@ -1,16 +1,13 @@
 """`client.keys`, `client.agents`, `client.runs`: names for the calls, for asyncio."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 from . import _calls
-from ._calls import Call
-from ._models import Agent, AgentChanges, AgentFields, ApiKey, NewApiKey, Page, Run
+from ._models import Agent, AgentChanges, AgentFields, ApiKey, NewApiKey, Run
 from ._stream import AsyncRunStream
 from ._transport import AsyncTransport
-
-T = TypeVar("T")
 
 
 class AsyncKeys:
@@ -33,7 +30,7 @@ class AsyncKeys:
 
     def list(self, *, per_page: int = 100) -> AsyncIterator[ApiKey]:
         """All keys in force, without their secrets; pages are fetched as the iteration goes."""
-        return _pages(self._transport, lambda page: _calls.list_keys(page, per_page))
+        return self._transport.pages(lambda page: _calls.list_keys(page, per_page))
 
     async def delete(self, key_id: str) -> None:
         """Revoke a key, at once and everywhere."""
@@ -53,7 +50,7 @@ class AsyncAgents:
 
     def list(self, *, per_page: int = 100) -> AsyncIterator[Agent]:
         """All agents; pages are fetched as the iteration reaches them."""
-        return _pages(self._transport, lambda page: _calls.list_agents(page, per_page))
+        return self._transport.pages(lambda page: _calls.list_agents(page, per_page))
 
     async def get(self, name: str) -> Agent:
         """One agent; NotFound."""
@@ -106,7 +103,7 @@ class AsyncRuns:
         self, agent: str, *, status: str | None = None, per_page: int = 100
     ) -> AsyncIterator[Run]:
         """The runs of an agent; pages are fetched as the iteration reaches them."""
-        return _pages(self._transport, lambda page: _calls.list_runs(agent, status, page, per_page))
+        return self._transport.pages(lambda page: _calls.list_runs(agent, status, page, per_page))
 
     async def cancel(self, run_id: str, *, reason: str | None = None) -> Run:
         """End a run; Conflict when it has completed or failed before."""
@@ -115,14 +112,3 @@ class AsyncRuns:
     def stream(self, run_id: str, *, after: int | None = None) -> AsyncRunStream:
         """A run's events from its first, or from behind `after`, to its last."""
         return AsyncRunStream(self._transport, run_id, after)
-
-
-async def _pages(
-    transport: AsyncTransport, call: Callable[[int], Call[Page[T]]]
-) -> AsyncIterator[T]:
-    number, last = 1, False
-    while not last:
-        page = await transport.send(call(number))
-        for item in page.items:
-            yield item
-        number, last = number + 1, page.last

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -27,16 +27,22 @@ class Call(Generic[T]):
     body: Mapping[str, Any] | None = None
     params: Mapping[str, str | int] | None = None
     headers: Mapping[str, str] | None = None
+    again: bool | None = None  # whether it may be repeated; None: as its method and key say
 
     @property
     def repeatable(self) -> bool:
         """Whether sending it twice does what sending it once does."""
+        if self.again is not None:
+            return self.again
         return self.method in ("GET", "PUT", "DELETE") or "Idempotency-Key" in (self.headers or ())
 
     def read(self, response: httpx.Response) -> T:
         """The answer, typed; UnexpectedAnswer when it is not what the contract says."""
         try:
-            return self.parse(response.json() if response.content else None)
+            answer = response.json() if response.content else None
+            if isinstance(answer, dict):
+                answer.pop("success", None)  # the status has said it
+            return self.parse(answer)
         except ValueError as problem:
             said = f"{self.method} {self.path} answered {response.status_code} with another body"
             raise UnexpectedAnswer(f"{said} than expected: {problem}") from problem
@@ -53,7 +59,7 @@ def once(key: str | None = None) -> dict[str, str]:
 
 def create_agent(name: str, fields: AgentFields) -> Call[Agent]:
     """POST /v1/agents."""
-    body = _jsonable({"name": name, **fields})
+    body = jsonable({"name": name, **fields})
     return Call("POST", "/v1/agents", Agent.model_validate, body, headers=once())
 
 
@@ -65,17 +71,17 @@ def list_agents(page: int, per_page: int) -> Call[Page[Agent]]:
 
 def get_agent(name: str) -> Call[Agent]:
     """GET /v1/agents/{name}."""
-    return Call("GET", _path("agents", name), Agent.model_validate)
+    return Call("GET", path_of("agents", name), Agent.model_validate)
 
 
 def update_agent(name: str, changes: AgentChanges) -> Call[Agent]:
     """PATCH /v1/agents/{name}."""
-    return Call("PATCH", _path("agents", name), Agent.model_validate, _jsonable({**changes}))
+    return Call("PATCH", path_of("agents", name), Agent.model_validate, jsonable({**changes}))
 
 
 def delete_agent(name: str) -> Call[None]:
     """DELETE /v1/agents/{name}."""
-    return Call("DELETE", _path("agents", name), _nothing)
+    return Call("DELETE", path_of("agents", name), nothing)
 
 
 def create_run(
@@ -86,27 +92,25 @@ def create_run(
 ) -> Call[Run]:
     """POST /v1/agents/{name}/runs, always with an idempotency key."""
     body = {"input": input} if labels is None else {"input": input, "labels": labels}
-    path = _path("agents", agent, "runs")
-    return Call("POST", path, Run.model_validate, _jsonable(body), headers=once(idempotency_key))
+    path = path_of("agents", agent, "runs")
+    return Call("POST", path, Run.model_validate, jsonable(body), headers=once(idempotency_key))
 
 
 def list_runs(agent: str, status: str | None, page: int, per_page: int) -> Call[Page[Run]]:
     """GET /v1/agents/{name}/runs, one page."""
-    params: dict[str, str | int] = {"page": page, "per_page": per_page}
-    if status is not None:
-        params["status"] = status
-    return Call("GET", _path("agents", agent, "runs"), Page[Run].model_validate, params=params)
+    params = query(status=status, page=page, per_page=per_page)
+    return Call("GET", path_of("agents", agent, "runs"), Page[Run].model_validate, params=params)
 
 
 def get_run(run_id: str) -> Call[Run]:
     """GET /v1/runs/{run_id}."""
-    return Call("GET", _path("runs", run_id), Run.model_validate)
+    return Call("GET", path_of("runs", run_id), Run.model_validate)
 
 
 def cancel_run(run_id: str, reason: str | None) -> Call[Run]:
     """POST /v1/runs/{run_id}/cancel."""
     body = None if reason is None else {"reason": reason}
-    return Call("POST", _path("runs", run_id, "cancel"), Run.model_validate, body, headers=once())
+    return Call("POST", path_of("runs", run_id, "cancel"), Run.model_validate, body, headers=once())
 
 
 def stream_run(run_id: str, after: int) -> Call[None]:
@@ -115,7 +119,7 @@ def stream_run(run_id: str, after: int) -> Call[None]:
     headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if after > 0:
         headers["Last-Event-ID"] = str(after)
-    return Call("GET", _path("runs", run_id, "stream"), _nothing, headers=headers)
+    return Call("GET", path_of("runs", run_id, "stream"), nothing, headers=headers)
 
 
 def create_key(
@@ -125,9 +129,8 @@ def create_key(
     expires_at: datetime | None,
 ) -> Call[NewApiKey]:
     """POST /v1/api-keys; without an idempotency key, as a replayed answer would lack the key."""
-    given = {"scopes": scopes, "agents": agents, "expires_at": expires_at}
-    body = {"name": name, **{field: value for field, value in given.items() if value is not None}}
-    return Call("POST", "/v1/api-keys", NewApiKey.model_validate, _jsonable(body))
+    body = given(name=name, scopes=scopes, agents=agents, expires_at=expires_at)
+    return Call("POST", "/v1/api-keys", NewApiKey.model_validate, jsonable(body))
 
 
 def list_keys(page: int, per_page: int) -> Call[Page[ApiKey]]:
@@ -138,25 +141,45 @@ def list_keys(page: int, per_page: int) -> Call[Page[ApiKey]]:
 
 def delete_key(key_id: str) -> Call[None]:
     """DELETE /v1/api-keys/{id}."""
-    return Call("DELETE", _path("api-keys", key_id), _nothing)
+    return Call("DELETE", path_of("api-keys", key_id), nothing)
 
 
-def _path(*segments: str) -> str:
+def path_of(*segments: str) -> str:
+    """The path of a resource; ValueError for a segment that would name another one."""
     for segment in segments:
-        if segment in ("", ".", ".."):  # these would name another resource than was meant
+        if segment in ("", ".", ".."):
             raise ValueError(f"not a name or an id: {segment!r}")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
-def _jsonable(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body in JSON's types; of a model only what was set, so the server's defaults hold."""
-    return {
-        name: value.model_dump(mode="json", exclude_unset=True)
-        if isinstance(value, BaseModel)
-        else to_jsonable_python(value)
-        for name, value in body.items()
-    }
+def jsonable(value: Any) -> Any:
+    """The value in JSON's types; of a model only what was set, so the server's defaults hold."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {name: jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    return to_jsonable_python(value)
 
 
-def _nothing(_: Any) -> None:
-    return None
+def given(**values: Any) -> dict[str, Any]:
+    """The values that are not None; `start` and `end` under the names `from` and `to`."""
+    renamed = {"start": "from", "end": "to"}
+    return {renamed.get(name, name): value for name, value in values.items() if value is not None}
+
+
+def query(**values: Any) -> dict[str, str | int]:
+    """`given`, as a query takes it: moments and days in ISO 8601, `true` and `false`."""
+    return {name: _in_query(value) for name, value in given(**values).items()}
+
+
+def _in_query(value: str | int | date) -> str | int:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def nothing(_: Any) -> None:
+    """The reader of an empty answer."""
+    return

@@ -6,7 +6,10 @@ import httpx
 
 from . import _async_resources, _resources
 from ._config import Config
+from ._credits import AsyncCredits, Credits
+from ._logs import AsyncLogs, Logs
 from ._rate_limit import RateLimit
+from ._routing import AsyncRouting, Routing
 from ._transport import AsyncTransport, Transport
 
 
@@ -40,6 +43,9 @@ class Lantern:
         self.keys = _resources.Keys(self._transport)
         self.agents = _resources.Agents(self._transport)
         self.runs = _resources.Runs(self._transport)
+        self.routing = Routing(self._transport)
+        self.credits = Credits(self._transport)
+        self.logs = Logs(self._transport)
 
     @property
     def last_rate_limit(self) -> RateLimit | None:
@@ -92,6 +98,9 @@ class AsyncLantern:
         self.keys = _async_resources.AsyncKeys(self._transport)
         self.agents = _async_resources.AsyncAgents(self._transport)
         self.runs = _async_resources.AsyncRuns(self._transport)
+        self.routing = AsyncRouting(self._transport)
+        self.credits = AsyncCredits(self._transport)
+        self.logs = AsyncLogs(self._transport)
 
     @property
     def last_rate_limit(self) -> RateLimit | None:

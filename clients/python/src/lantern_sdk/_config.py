@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from ._calls import Call
-from ._errors import NoAPIKey
+from ._errors import ConnectionFailed, NoAPIKey
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 _USER_AGENT = f"lantern-sdk/{version('lantern-sdk')}"
@@ -66,6 +66,11 @@ class Config:
         """The call in an error message: no key, no credentials of a URL."""
         url = httpx.URL(self.base_url)
         return f"{call.method} {call.path} at {url.scheme}://{url.netloc.decode('ascii')}"
+
+    def broken(self, call: Call[Any], problem: httpx.RequestError) -> ConnectionFailed:
+        """The error for an answer that broke off."""
+        reason = str(problem) or type(problem).__name__
+        return ConnectionFailed(f"{self.describe(call)}: the answer broke off: {reason}")
 
     def _timeout(self, headers: dict[str, str]) -> httpx.Timeout:
         if headers["Accept"] == "text/event-stream":

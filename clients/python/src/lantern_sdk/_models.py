@@ -9,6 +9,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 T = TypeVar("T")
 
+# The names under which the server puts the items of a page.
+LISTED = ("agents", "runs", "keys", "pools", "assignments", "receipts", "caps")
 FINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -140,7 +142,7 @@ class NewApiKey(Model):
 class Page(Model, Generic[T]):
     """One page of a listing."""
 
-    items: list[T] = Field(validation_alias=AliasChoices("agents", "runs", "keys"))
+    items: list[T] = Field(validation_alias=AliasChoices(*LISTED))
     total: int
     page: int
     per_page: int

@@ -1,16 +1,13 @@
 """`client.keys`, `client.agents`, `client.runs`: names for the calls, blocking."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 from . import _calls
-from ._calls import Call
-from ._models import Agent, AgentChanges, AgentFields, ApiKey, NewApiKey, Page, Run
+from ._models import Agent, AgentChanges, AgentFields, ApiKey, NewApiKey, Run
 from ._stream import RunStream
 from ._transport import Transport
-
-T = TypeVar("T")
 
 
 class Keys:
@@ -33,7 +30,7 @@ class Keys:
 
     def list(self, *, per_page: int = 100) -> Iterator[ApiKey]:
         """All keys in force, without their secrets; pages are fetched as the iteration goes."""
-        return _pages(self._transport, lambda page: _calls.list_keys(page, per_page))
+        return self._transport.pages(lambda page: _calls.list_keys(page, per_page))
 
     def delete(self, key_id: str) -> None:
         """Revoke a key, at once and everywhere."""
@@ -53,7 +50,7 @@ class Agents:
 
     def list(self, *, per_page: int = 100) -> Iterator[Agent]:
         """All agents; pages are fetched as the iteration reaches them."""
-        return _pages(self._transport, lambda page: _calls.list_agents(page, per_page))
+        return self._transport.pages(lambda page: _calls.list_agents(page, per_page))
 
     def get(self, name: str) -> Agent:
         """One agent; NotFound."""
@@ -104,7 +101,7 @@ class Runs:
 
     def list(self, agent: str, *, status: str | None = None, per_page: int = 100) -> Iterator[Run]:
         """The runs of an agent; pages are fetched as the iteration reaches them."""
-        return _pages(self._transport, lambda page: _calls.list_runs(agent, status, page, per_page))
+        return self._transport.pages(lambda page: _calls.list_runs(agent, status, page, per_page))
 
     def cancel(self, run_id: str, *, reason: str | None = None) -> Run:
         """End a run; Conflict when it has completed or failed before."""
@@ -113,11 +110,3 @@ class Runs:
     def stream(self, run_id: str, *, after: int | None = None) -> RunStream:
         """A run's events from its first, or from behind `after`, to its last."""
         return RunStream(self._transport, run_id, after)
-
-
-def _pages(transport: Transport, call: Callable[[int], Call[Page[T]]]) -> Iterator[T]:
-    number, last = 1, False
-    while not last:
-        page = transport.send(call(number))
-        yield from page.items
-        number, last = number + 1, page.last

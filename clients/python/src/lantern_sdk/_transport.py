@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from ._calls import Call
 from ._config import Config
+from ._models import Page
 from ._rate_limit import RateLimit
 from ._retries import Attempts
 
@@ -30,18 +31,26 @@ class Transport:
 
     def send(self, call: Call[T]) -> T:
         """Send until an answer stands; raises the errors of the tree."""
-        attempts = Attempts(allowed=self.config.max_retries, repeatable=call.repeatable)
-        while True:
-            try:
-                response = self._http.send(self.config.build(self._http, call))
-            except httpx.RequestError as problem:
-                pause: float | None = attempts.failed(problem, self.config.describe(call))
-            else:
-                self._note(response)
-                pause = attempts.answered(response)
-                if pause is None:
-                    return call.read(response)
-            self.wait(pause or 0)
+        return call.read(self._answer(call, stream=False))
+
+    def pages(self, call: Callable[[int], Call[Page[T]]]) -> Iterator[T]:
+        """The items of a listing; `call` asks for the page of a number."""
+        number, last = 1, False
+        while not last:
+            page = self.send(call(number))
+            yield from page.items
+            number, last = number + 1, page.last
+
+    @contextmanager
+    def download(self, call: Call[None]) -> Iterator[httpx.Response]:
+        """A good answer whose body is left to be read; it is not repeated once it has begun."""
+        response = self._answer(call, stream=True)
+        try:
+            yield response
+        except httpx.RequestError as problem:
+            raise self.config.broken(call, problem) from problem
+        finally:
+            response.close()
 
     @contextmanager
     def open(self, call: Call[None]) -> Iterator[httpx.Response]:
@@ -64,6 +73,23 @@ class Transport:
         if self._owned:
             self._http.close()
 
+    def _answer(self, call: Call[Any], *, stream: bool) -> httpx.Response:
+        attempts = Attempts(allowed=self.config.max_retries, repeatable=call.repeatable)
+        while True:
+            try:
+                request = self.config.build(self._http, call)
+                response = self._http.send(request, stream=stream)
+                if not response.is_success:
+                    response.read()
+            except httpx.RequestError as problem:
+                pause: float | None = attempts.failed(problem, self.config.describe(call))
+            else:
+                self._note(response)
+                pause = attempts.answered(response)
+                if pause is None:
+                    return response
+            self.wait(pause or 0)
+
     def _note(self, response: httpx.Response) -> None:
         self.last_rate_limit = RateLimit.read(response.headers) or self.last_rate_limit
 
@@ -79,18 +105,27 @@ class AsyncTransport:
 
     async def send(self, call: Call[T]) -> T:
         """Send until an answer stands; raises the errors of the tree."""
-        attempts = Attempts(allowed=self.config.max_retries, repeatable=call.repeatable)
-        while True:
-            try:
-                response = await self._http.send(self.config.build(self._http, call))
-            except httpx.RequestError as problem:
-                pause: float | None = attempts.failed(problem, self.config.describe(call))
-            else:
-                self._note(response)
-                pause = attempts.answered(response)
-                if pause is None:
-                    return call.read(response)
-            await self.wait(pause or 0)
+        return call.read(await self._answer(call, stream=False))
+
+    async def pages(self, call: Callable[[int], Call[Page[T]]]) -> AsyncIterator[T]:
+        """The items of a listing; `call` asks for the page of a number."""
+        number, last = 1, False
+        while not last:
+            page = await self.send(call(number))
+            for item in page.items:
+                yield item
+            number, last = number + 1, page.last
+
+    @asynccontextmanager
+    async def download(self, call: Call[None]) -> AsyncIterator[httpx.Response]:
+        """A good answer whose body is left to be read; it is not repeated once it has begun."""
+        response = await self._answer(call, stream=True)
+        try:
+            yield response
+        except httpx.RequestError as problem:
+            raise self.config.broken(call, problem) from problem
+        finally:
+            await response.aclose()
 
     @asynccontextmanager
     async def open(self, call: Call[None]) -> AsyncIterator[httpx.Response]:
@@ -112,6 +147,23 @@ class AsyncTransport:
         """Close the connections, unless they belong to the caller's own client."""
         if self._owned:
             await self._http.aclose()
+
+    async def _answer(self, call: Call[Any], *, stream: bool) -> httpx.Response:
+        attempts = Attempts(allowed=self.config.max_retries, repeatable=call.repeatable)
+        while True:
+            try:
+                request = self.config.build(self._http, call)
+                response = await self._http.send(request, stream=stream)
+                if not response.is_success:
+                    await response.aread()
+            except httpx.RequestError as problem:
+                pause: float | None = attempts.failed(problem, self.config.describe(call))
+            else:
+                self._note(response)
+                pause = attempts.answered(response)
+                if pause is None:
+                    return response
+            await self.wait(pause or 0)
 
     def _note(self, response: httpx.Response) -> None:
         self.last_rate_limit = RateLimit.read(response.headers) or self.last_rate_limit

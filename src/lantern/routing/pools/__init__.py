@@ -2,3 +2,29 @@
 
 URLs: /v1/routing/pools. Tables: routing_pools, routing_members, routing_rotations.
 """
+
+from lantern.routing.pools.models import PoolChange, PoolCreate, Simulation
+from lantern.routing.pools.service import (
+    FileRules,
+    create,
+    delete,
+    import_members,
+    put,
+    show,
+    simulate,
+    table,
+)
+
+__all__ = [
+    "FileRules",
+    "PoolChange",
+    "PoolCreate",
+    "Simulation",
+    "create",
+    "delete",
+    "import_members",
+    "put",
+    "show",
+    "simulate",
+    "table",
+]

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from lantern.core import clock
+from lantern.core.sfids import record_key
 from lantern.routing import eligibility, rotation
 from lantern.routing.eligibility import Counts, Person, Rules
 from lantern.routing.pools import hours, models
 from lantern.routing.pools.models import Policy
 from lantern.routing.rotation import Ring, Seat, State
-from lantern.routing.sfids import record_key
 
 PREVIEW = 10  # picks that an answer looks ahead
 

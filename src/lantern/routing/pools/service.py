@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from lantern.core import clock, ids
 from lantern.core.db import Row, Tx
 from lantern.core.errors import BadRequest, Conflict, NotFound
+from lantern.core.sfids import record_key
 from lantern.gate import audit
 from lantern.gate.auth import Call
 from lantern.routing.pools import models, sheet, store
 from lantern.routing.pools.models import MemberChange, PoolChange, PoolCreate, Simulation
 from lantern.routing.pools.pool import Member, Pool, changed, made, member, view, wire
-from lantern.routing.pools.simulation import affordable
+from lantern.routing.pools.replay import affordable
 from lantern.routing.pools.simulation import simulate as decide_again
-from lantern.routing.sfids import record_key
 
 MOST_REFUSED = 100  # rows that an answer lists
 # A simulation is pure computing: one at a time leaves the interpreter to the requests.
@@ -178,7 +178,7 @@ def _place(pool: Pool, user: str) -> int:
     for place, someone in enumerate(pool.members):
         if someone.key == record_key(user):
             return place
-    raise NotFound(f"No member '{user[:64]}' in pool '{pool.name}'")
+    raise NotFound("No such member in this pool")
 
 
 def _line(row: Row) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import orjson
 from pydantic import ValidationError
 
 from lantern.core.errors import BadRequest
+from lantern.core.sfids import record_key
 from lantern.routing.pools import hours, models
 from lantern.routing.pools.pool import Member, member, wire
-from lantern.routing.sfids import record_key
 
 _TRUE, _FALSE = {"true", "yes", "y", "1"}, {"false", "no", "n", "0"}
 _MOST_ROWS = 5_000
