@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lantern.core import clock, ids, jobs, migrate, postgres
-from lantern.core.db import Database, Row
+from lantern.core.db import Database, Row, Tx
 from lantern.gate.auth import Call, Door
 from lantern.routing import explanation, rotation, service
 from lantern.routing.models import AssignRequest
@@ -74,11 +74,17 @@ async def work(dsn: str, plan: Plan) -> None:
 
 async def assign(db: Database, tenant: int, pool: str, record: str) -> Row:
     """As the route does it: one statement that commits itself."""
+    async with db.session() as tx:
+        return await decide(tx, db, tenant, (pool, record))
+
+
+async def decide(tx: Tx, db: Database, tenant: int, what: tuple[str, str]) -> Row:
+    """The same on a connection of the caller's."""
+    pool, record = what
     door = Door("routing", 0, {}, "write", True, "127.0.0.1", 0)
     call = Call(ids.new("req"), door, None, db, tenant, "key_proofs", tags={"proof": pool})
     body = AssignRequest(object="lead", sf_id=record, pool=pool)
-    async with db.session() as tx:
-        return (await service.assign(tx, call, body, charge_size=False)).row
+    return (await service.assign(tx, call, body, charge_size=False)).row
 
 
 async def change(db: Database, plan: Plan, pool: str, what: tuple[str, str]) -> None:

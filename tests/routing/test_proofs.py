@@ -5,11 +5,12 @@ import os
 
 import pytest
 from callers import caller, code_of, make_key
-from parts import new_tenant
+from parts import clone_database, new_tenant
 
+from lantern.core.db import Database
 from lantern.routing import explanation
 from routing.lay import lay_pool
-from routing.proofs import prove
+from routing.proofs import decide, prove
 
 ASSIGNMENTS = int(os.environ.get("LANTERN_PROOFS", "6000"))
 
@@ -56,3 +57,26 @@ async def test_of_fifty_callers_on_ten_credits_exactly_ten_succeed(server, db):
         rows = await tx.all("select * from routing_assignments")
     assert row == {"sequence": 10, "balance": 0}
     assert all(explanation.recompute(r) == r["assigned_to"] for r in rows)
+
+
+async def test_a_decision_reads_no_more_rows_as_the_table_grows(pg):
+    """On a table that was never analysed, with the plans of its first rows."""
+    dsn = clone_database(pg)
+    database = Database(dsn)
+    await database.open()
+    tenant = await new_tenant(database)
+    await lay_pool(database, tenant.id, "team", [{"user_id": f"u{i}"} for i in range(4)])
+    read = []
+    async with database.solo() as tx:
+        for _ in range(2):
+            for number in range(150):
+                await decide(tx, database, tenant.id, ("team", f"{len(read)}-{number}"))
+            await tx.one("select pg_stat_force_next_flush()")
+            row = await tx.one(
+                "select idx_tup_fetch + seq_tup_read as n from pg_stat_user_tables"
+                " where relname = 'routing_assignments'"
+            )
+            assert row is not None
+            read.append(row["n"])
+    await database.close()
+    assert read[1] - read[0] <= 2 * 150, read

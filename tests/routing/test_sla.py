@@ -120,6 +120,26 @@ async def test_accepting_and_voiding_stop_the_timer(routing, action):
     assert await routing.audited(name) == 1
 
 
+@pytest.mark.parametrize("how", ["accept", "void", "bad_fit"])
+async def test_who_ends_it_while_its_timer_fires_does_not_wait_for_the_timer(routing, how):
+    await pool(routing)
+    made = await routing.assign()
+    async with routing.db.transaction() as firing:
+        await firing.run("select from timers where job = 'routing.sla' for update")
+        async with asyncio.timeout(5):
+            if how == "bad_fit":
+                await routing.assign(reset_rules={"reason": "bad_fit"})
+            elif how == "void":
+                await routing.act(service.void, made["assignment_id"], "x")
+            else:
+                await routing.act(service.accept, made["assignment_id"])
+        await firing.act_for(routing.tenant)
+        args = {"tenant": routing.tenant, "assignment": made["assignment_id"]}
+        before = await routing.rows()
+        await sla.breach(firing, timers.Fire("routing.sla:x", args, made["at"]))
+    assert await routing.rows() == before, "the timer found that nothing was left to do"
+
+
 async def test_the_timer_runs_from_the_decision(routing):
     await pool(routing)
     made = await routing.assign()

@@ -295,7 +295,9 @@ begin
         return;
     end if;
     if was.pool_id is not null then
-        delete from timers t where t.key = 'routing.sla:' || seen.id;
+        -- One that fires now waits for the pool, and then finds the assignment ended.
+        delete from timers where key = (select t.key from timers t
+            where t.key = 'routing.sla:' || seen.id for update skip locked);
     end if;
     users := r.users;
     if method in ('sticky', 'fallback', 'escalation') then

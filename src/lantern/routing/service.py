@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from lantern.core import clock, crm, ids, outbox, timers
+from lantern.core import clock, crm, ids, outbox
 from lantern.core.db import Row, Tx
 from lantern.core.errors import BadRequest, Conflict, LanternError, NotFound
 from lantern.core.sfids import record_key
@@ -152,7 +152,7 @@ async def accept(tx: Tx, call: Call, assignment: str) -> Row:
     row = await _held(tx, assignment)
     if not await store.accept(tx, assignment):
         raise Conflict(f"The assignment is {row['status']}")
-    await timers.cancel(tx, sla_key(assignment))
+    await store.stop_timer(tx, assignment)
     if row["status"] == "assigned":
         await audit.record(call, "assignment.accept", "assignment", assignment)
     return await fetch(tx, assignment)
@@ -172,7 +172,7 @@ async def end(tx: Tx, row: Row, status: str, why: str, *, give_back: bool) -> bo
     """End an assignment whose pool is locked; False when it has ended. The timer stops."""
     if not await store.end(tx, row["id"], status, why):
         return False
-    await timers.cancel(tx, sla_key(row["id"]))
+    await store.stop_timer(tx, row["id"])
     if give_back and row["method"] in TOOK_A_TURN:
         await store.give_turn_back(tx, row["pool_id"], row["assigned_to"])
     return True
@@ -183,11 +183,6 @@ async def _held(tx: Tx, assignment: str) -> Row:
     row = await fetch(tx, assignment)
     await store.lock(tx, row["pool_id"])
     return await fetch(tx, assignment)
-
-
-def sla_key(assignment: str) -> str:
-    """The key of an assignment's timer."""
-    return f"routing.sla:{assignment}"
 
 
 async def crm_write(tx: Tx, assignment: str) -> str:

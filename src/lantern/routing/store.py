@@ -91,6 +91,18 @@ async def end(tx: Tx, assignment: str, status: str, why: str | None) -> bool:
     )
 
 
+async def stop_timer(tx: Tx, assignment: str) -> None:
+    """Forget the timer of an assignment, unless it fires now: that finds the assignment ended.
+
+    Waiting for it here would be a deadlock: it holds its row and waits for the pool.
+    """
+    await tx.run(
+        "delete from timers where key = (select key from timers where key = %s"
+        " for update skip locked)",
+        (f"routing.sla:{assignment}",),
+    )
+
+
 async def give_turn_back(tx: Tx, pool_id: str, user: str) -> bool:
     """The member's last turn is ahead of it again, unless it takes no credit back."""
     row = await tx.one("select give_turn_back(%s, %s) as given", (pool_id, user))
