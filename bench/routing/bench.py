@@ -46,7 +46,10 @@ async def furnish(dsn: str, port: int) -> dict:
             own = []
             for _ in range(16 // tenants):
                 given = keys.OperatorKey(
-                    name="bench", scopes=["admin"], agents=["*"], limits={"plan": 0, "routing": 0}
+                    name="bench",
+                    scopes=["admin"],
+                    agents=["*"],
+                    limits={"plan": 0, "routing": 1_000_000},
                 )
                 async with db.transaction(row["id"]) as tx:
                     own.append(str((await keys.create_as_operator(tx, row["id"], given))["key"]))
