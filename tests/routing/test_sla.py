@@ -8,8 +8,11 @@ import pytest
 from parts import Tenant, clone_database, new_tenant, opened
 from servers import InProcess
 
+from lantern import credits
 from lantern.core import ids, postgres, timers
 from lantern.core.db import Database
+from lantern.credits.models import PriceChange
+from lantern.gate import ledger
 from lantern.gate.auth import Call, Door
 from lantern.routing import explanation, service, sla, store
 from lantern.routing.models import AssignRequest
@@ -347,3 +350,17 @@ async def store_missing(routing: Routing) -> bool:
     async with routing.db.transaction(routing.tenant) as tx:
         await sla.refused(tx, routing.tenant, "asg_none", "record_gone")
         return await store.fetch(tx, "asg_none") is None
+
+
+# ---------------------------------------------------------------- what it costs
+async def test_a_breach_that_finds_nobody_costs_nothing_even_where_misses_do(routing):
+    async with routing.db.transaction(routing.tenant) as tx:
+        price = PriceChange(credits=1, charge_on="query")
+        await credits.set_price(tx, routing.tenant, ("routing.assign", "assign"), price)
+        await ledger.charge(tx, routing.tenant, 999, "rest", ledger.Use("test"))
+    await pool(routing, [{"user_id": "ann"}])
+    await routing.assign()  # the last credit
+    paid = await ledger_rows(routing)
+    assert await routing.late() == 1
+    assert (await ledger_rows(routing), await routing.timers()) == (paid, 0)
+    assert await routing.audited("assignment.breached") == 1

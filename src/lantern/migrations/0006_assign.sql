@@ -290,7 +290,10 @@ begin
             update routing_rotations x set waits = was.waits, cursors = was.cursors,
                 turns = was.turns where x.pool_id = pool.id;
         end if;
-        select x.credits, x.steps into credits, steps from assign_price(p, true) x;
+        credits := 0;
+        if not p ? 'free' then
+            select x.credits, x.steps into credits, steps from assign_price(p, true) x;
+        end if;
         balance := pay_assign(p_tenant, p, credits, steps);
         return;
     end if;
