@@ -324,6 +324,17 @@ async def test_where_nobody_can_replace_the_owner_the_credits_come_back(routing)
     assert await ledger_rows(routing) == [("charge", 1), ("release", -1)]
 
 
+async def test_a_fallback_whom_the_crm_refuses_is_not_given_the_record_again(routing):
+    policy = {"fallback": "zoe", "fallback_kind": "user", "sla_minutes": None}
+    await pool(routing, [{"user_id": "ann"}], **policy)
+    first = await routing.assign()
+    await routing.refused(first["assignment_id"], "owner_inactive")
+    second = (await routing.rows())[-1]
+    await routing.refused(second["id"], "owner_inactive")
+    assert await routing.story() == [("ann", "rotation", "void"), ("zoe", "fallback", "void")]
+    assert await ledger_rows(routing) == [("charge", 1), ("release", -1)]
+
+
 async def test_a_record_gone_after_its_owner_was_replaced_gives_back_what_was_paid(routing):
     await pool(routing)
     made = await routing.assign()
