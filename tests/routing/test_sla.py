@@ -241,6 +241,39 @@ async def test_who_held_a_record_long_ago_may_have_it_again(routing):
     assert ("r1", "ann", "assigned") in story
 
 
+OTHERWISE = {"reset_rules": {"reason": "user_request", "place_user_at_top": "bob"}}
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_an_assignment_that_a_later_one_replaced_takes_the_record_from_nobody(
+    routing, accepted
+):
+    await pool(routing)
+    first = await routing.assign()
+    second = await routing.assign(**OTHERWISE)
+    if accepted:
+        await routing.act(service.accept, second["assignment_id"])
+    await fire(routing, first)
+    story = [
+        ("ann", "rotation", "assigned"),
+        ("bob", "top", "accepted" if accepted else "assigned"),
+    ]
+    assert await routing.story() == story
+    # Where the later one is taken back, the first one's owner has the record, and loses it in time.
+    third = await routing.assign("r2")
+    fourth = await routing.assign("r2", **OTHERWISE)
+    await routing.act(service.void, fourth["assignment_id"], "typo")
+    await fire(routing, third)
+    assert (await routing.rows())[-1]["rerouted_from"] == third["assignment_id"]
+
+
+async def fire(routing: Routing, made: Row) -> None:
+    key = service.sla_key(made["assignment_id"])
+    due = "update timers set due_at = clock_timestamp() where key = %s"
+    assert await routing.db.run(due, (key,)) == 1
+    assert await timers.run_due(routing.db) == 1
+
+
 async def test_a_breach_that_fails_is_tried_again_and_nothing_is_left_of_it(routing, monkeypatch):
     await pool(routing)
     await routing.assign()
@@ -322,6 +355,15 @@ async def test_where_nobody_can_replace_the_owner_the_credits_come_back(routing)
     await routing.refused(made["assignment_id"], "owner_inactive")
     assert await routing.story() == [("ann", "rotation", "void")]
     assert await ledger_rows(routing) == [("charge", 1), ("release", -1)]
+
+
+async def test_a_refused_owner_whom_a_later_decision_replaced_is_not_replaced_twice(routing):
+    await pool(routing)
+    first = await routing.assign()
+    await routing.assign(**OTHERWISE)
+    await routing.refused(first["assignment_id"], "owner_inactive")
+    assert await routing.story() == [("ann", "rotation", "void"), ("bob", "top", "assigned")]
+    assert await ledger_rows(routing) == [("charge", 1), ("charge", 2), ("release", -1)]
 
 
 async def test_a_fallback_whom_the_crm_refuses_is_not_given_the_record_again(routing):

@@ -97,6 +97,16 @@ async def give_turn_back(tx: Tx, pool_id: str, user: str) -> bool:
     return bool(row and row["given"])
 
 
+async def has_later_owner(tx: Tx, row: Row) -> bool:
+    """Whether the record got an owner after this assignment, in whichever pool, who has it still."""
+    later = await tx.one(
+        "select 1 from routing_assignments where record = %s and object = %s"
+        " and status in ('assigned', 'accepted') and created_at > %s limit 1",
+        (row["record"], row["object"], row["created_at"]),
+    )
+    return later is not None
+
+
 async def holders(tx: Tx, assignment: str) -> list[str]:
     """Who has held this record on its way to where it is: this owner and those it was moved from."""
     rows = await tx.all(
