@@ -274,6 +274,40 @@ async def fire(routing: Routing, made: Row) -> None:
     assert await timers.run_due(routing.db) == 1
 
 
+async def accept_it(tx: Any, call: Call, made: Row) -> None:
+    await service.accept(tx, call, made["assignment_id"])
+
+
+async def void_it(tx: Any, call: Call, made: Row) -> None:
+    await service.void(tx, call, made["assignment_id"], "typo")
+
+
+async def find_it_unfit(tx: Any, call: Call, _made: Row) -> None:
+    body = AssignRequest(object="lead", sf_id="r1", pool="team", reset_rules={"reason": "bad_fit"})
+    await service.assign(tx, call, body, charge_size=False)
+
+
+@pytest.mark.parametrize("end", [accept_it, void_it, find_it_unfit])
+async def test_a_timer_that_fires_meanwhile_waits_and_finds_nothing_to_do(routing, end):
+    held = await pool(routing)
+    made = await routing.assign()
+    await routing.db.run("update timers set due_at = clock_timestamp() where job = 'routing.sla'")
+    async with routing.db.transaction(routing.tenant) as tx:
+        call = routing.call()
+        call.open_tx = tx
+        await store.lock(tx, held)
+        firing = asyncio.create_task(timers.run_due(routing.db))
+        for _ in range(200):  # until it has the timer and waits for the pool
+            waiting = "select 1 from pg_locks where not granted"
+            if await routing.db.one(waiting):
+                break
+            await asyncio.sleep(0.02)
+        await end(tx, call, made)
+    assert await firing == 1
+    assert (await routing.rows())[0]["status"] in ("accepted", "void", "bad_fit")
+    assert [row["hop"] for row in await routing.rows()].count(1) == 0
+
+
 async def test_a_breach_that_fails_is_tried_again_and_nothing_is_left_of_it(routing, monkeypatch):
     await pool(routing)
     await routing.assign()

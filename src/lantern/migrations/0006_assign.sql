@@ -299,7 +299,9 @@ begin
         return;
     end if;
     if was.pool_id is not null then
-        delete from timers t where t.key = 'routing.sla:' || seen.id;
+        -- A timer that fires at this moment waits for the pool: it will find the bad fit.
+        delete from timers t where t.key = (select x.key from timers x
+            where x.key = 'routing.sla:' || seen.id for update skip locked);
     end if;
     users := r.users;
     if method in ('sticky', 'fallback', 'escalation') then
