@@ -39,6 +39,14 @@ def test_owners_take_turns_and_the_reason_is_told(commands, pool):
     assert told.out.rstrip().endswith("recomputed: bob, agrees: True")
 
 
+def test_the_owner_is_promised_to_the_crm_of_the_server(commands, pool, builtin, tmp_path):
+    assert assign(commands, pool, "l1")["crm_write"] == "off"
+    config = tmp_path / "crm.toml"
+    config.write_text(builtin.read_text() + '\n[crm]\nurl = "https://crm.example/hook"\n')
+    assert assign(commands, pool, "l2", "--config", str(config))["crm_write"] == "pending"
+    assert assign(commands, pool, "l3")["crm_write"] == "off"
+
+
 def test_reset_rules_put_somebody_at_the_top(commands, pool):
     made = assign(commands, pool, "lead-1", "--reset", "user_request", "--top", "bob")
     assert (made["assigned_to"], made["method"], made["credits_consumed"]) == ("bob", "top", 2)

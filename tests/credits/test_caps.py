@@ -234,3 +234,12 @@ async def test_there_is_an_end_of_caps(api, db, tenant):
     assert (answer.status_code, code_of(answer)) == (409, "conflict")
     page = (await api.get("/v1/credits/caps", params={"per_page": 100, "page": 10})).json()
     assert (len(page["caps"]), page["total"]) == (100, 1000)
+
+
+async def test_a_new_cap_does_not_count_what_was_given_back(api, account):
+    await account("charge", 10, "kept", EAST)
+    await account("charge", 7, "given back", EAST)
+    await account("refund", "given back")
+    made = await cap(api, scope="tag", subject="team=east", credits=12)
+    assert await counted(api, made["id"]) == (10, 2)
+    await account("charge", 2, "more", EAST)

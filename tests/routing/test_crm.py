@@ -132,6 +132,21 @@ async def test_a_crm_that_is_away_holds_up_no_assignment(connected, db, tenant):
     assert (forced.status_code, code_of(forced)) == (502, "upstream_error")
 
 
+async def test_a_crm_that_does_not_answer_is_not_asked_at_each_call(connected, db, tenant):
+    await lay_pool(db, tenant.id, "team", TEAM)
+    connected.crm.fault("hang", times=1000)
+    for number in range(3):
+        assert (await assign(connected.api, f"l{number}")).status_code == 200
+    assert questions(connected) == 1
+    connected.crm.heal()
+    made = (await assign(connected.api, "l4", refresh_pool=True)).json()  # asks all the same
+    assert (made["credits_consumed"], questions(connected)) == (1.5, 2)
+
+
+def questions(connected: Connected) -> int:
+    return sum(seen.body["type"] == "users.active" for seen in list(connected.crm.requests))
+
+
 async def test_a_deleted_record_gives_turn_and_credits_back(connected, db, tenant):
     await lay_pool(db, tenant.id, "team", TEAM)
     connected.crm.gone = {"gone-1"}

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lantern.core.errors import BadRequest
+from lantern.gate.auth import Call, Door
 from lantern.routing.eligibility import WEEK, Person
 from lantern.routing.pools import hours, service, store
+from lantern.routing.pools.models import PoolCreate
 from lantern.routing.pools.pool import Member
 
 POOLS = "/v1/routing/pools"
@@ -559,3 +561,32 @@ async def test_a_zone_that_postgres_does_not_have_is_found_out(db, tenant):
             await service.check_zones(
                 tx, [Member("u", None, 0, 1, True, Person(timezone="Mars/Base"))]
             )
+
+
+async def test_a_change_that_waited_for_a_deleted_pool_holds_the_one_that_took_its_name(db, tenant):
+    def call() -> Call:
+        door = Door("routing", 0, {}, "write", True, "127.0.0.1", 0)
+        return Call("req_test", door, None, db, tenant.id, "key_test")
+
+    async def hold() -> None:
+        async with db.transaction(tenant.id) as tx:
+            held = await service._held(tx, "team")
+            async with db.transaction(tenant.id) as other:
+                free = await other.all(
+                    "select pool_id from routing_rotations for update skip locked"
+                )
+            assert held.id not in [row["pool_id"] for row in free]
+
+    async with db.transaction(tenant.id) as tx:
+        first = call()
+        first.open_tx = tx
+        await service.create(first, PoolCreate(pool="team"))
+    async with db.transaction(tenant.id) as tx:
+        second = call()
+        second.open_tx = tx
+        await service.delete(second, "team")
+        waiting = asyncio.create_task(hold())
+        while not await db.one("select 1 from pg_locks where not granted"):
+            await asyncio.sleep(0.02)
+        await service.create(second, PoolCreate(pool="team"))
+    await waiting

@@ -8,8 +8,11 @@ import pytest
 from parts import Tenant, clone_database, new_tenant, opened
 from servers import InProcess
 
+from lantern import credits
 from lantern.core import ids, postgres, timers
 from lantern.core.db import Database
+from lantern.credits.models import PriceChange
+from lantern.gate import ledger
 from lantern.gate.auth import Call, Door
 from lantern.routing import explanation, service, sla, store
 from lantern.routing.models import AssignRequest
@@ -258,6 +261,73 @@ async def test_who_held_a_record_long_ago_may_have_it_again(routing):
     assert ("r1", "ann", "assigned") in story
 
 
+OTHERWISE = {"reset_rules": {"reason": "user_request", "place_user_at_top": "bob"}}
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_an_assignment_that_a_later_one_replaced_takes_the_record_from_nobody(
+    routing, accepted
+):
+    await pool(routing)
+    first = await routing.assign()
+    second = await routing.assign(**OTHERWISE)
+    if accepted:
+        await routing.act(service.accept, second["assignment_id"])
+    await fire(routing, first)
+    story = [
+        ("ann", "rotation", "assigned"),
+        ("bob", "top", "accepted" if accepted else "assigned"),
+    ]
+    assert await routing.story() == story
+    # Where the later one is taken back, the first one's owner has the record, and loses it in time.
+    third = await routing.assign("r2")
+    fourth = await routing.assign("r2", **OTHERWISE)
+    await routing.act(service.void, fourth["assignment_id"], "typo")
+    await fire(routing, third)
+    assert (await routing.rows())[-1]["rerouted_from"] == third["assignment_id"]
+
+
+async def fire(routing: Routing, made: Row) -> None:
+    key = service.sla_key(made["assignment_id"])
+    due = "update timers set due_at = clock_timestamp() where key = %s"
+    assert await routing.db.run(due, (key,)) == 1
+    assert await timers.run_due(routing.db) == 1
+
+
+async def accept_it(tx: Any, call: Call, made: Row) -> None:
+    await service.accept(tx, call, made["assignment_id"])
+
+
+async def void_it(tx: Any, call: Call, made: Row) -> None:
+    await service.void(tx, call, made["assignment_id"], "typo")
+
+
+async def find_it_unfit(tx: Any, call: Call, _made: Row) -> None:
+    body = AssignRequest(object="lead", sf_id="r1", pool="team", reset_rules={"reason": "bad_fit"})
+    await service.assign(tx, call, body, charge_size=False)
+
+
+@pytest.mark.parametrize("end", [accept_it, void_it, find_it_unfit])
+async def test_a_timer_that_fires_meanwhile_waits_and_finds_nothing_to_do(routing, end):
+    held = await pool(routing)
+    made = await routing.assign()
+    await routing.db.run("update timers set due_at = clock_timestamp() where job = 'routing.sla'")
+    async with routing.db.transaction(routing.tenant) as tx:
+        call = routing.call()
+        call.open_tx = tx
+        await store.lock(tx, held)
+        firing = asyncio.create_task(timers.run_due(routing.db))
+        for _ in range(200):  # until it has the timer and waits for the pool
+            waiting = "select 1 from pg_locks where not granted"
+            if await routing.db.one(waiting):
+                break
+            await asyncio.sleep(0.02)
+        await end(tx, call, made)
+    assert await firing == 1
+    assert (await routing.rows())[0]["status"] in ("accepted", "void", "bad_fit")
+    assert [row["hop"] for row in await routing.rows()].count(1) == 0
+
+
 async def test_a_breach_that_fails_is_tried_again_and_nothing_is_left_of_it(routing, monkeypatch):
     await pool(routing)
     await routing.assign()
@@ -341,6 +411,26 @@ async def test_where_nobody_can_replace_the_owner_the_credits_come_back(routing)
     assert await ledger_rows(routing) == [("charge", 1), ("release", -1)]
 
 
+async def test_a_refused_owner_whom_a_later_decision_replaced_is_not_replaced_twice(routing):
+    await pool(routing)
+    first = await routing.assign()
+    await routing.assign(**OTHERWISE)
+    await routing.refused(first["assignment_id"], "owner_inactive")
+    assert await routing.story() == [("ann", "rotation", "void"), ("bob", "top", "assigned")]
+    assert await ledger_rows(routing) == [("charge", 1), ("charge", 2), ("release", -1)]
+
+
+async def test_a_fallback_whom_the_crm_refuses_is_not_given_the_record_again(routing):
+    policy = {"fallback": "zoe", "fallback_kind": "user", "sla_minutes": None}
+    await pool(routing, [{"user_id": "ann"}], **policy)
+    first = await routing.assign()
+    await routing.refused(first["assignment_id"], "owner_inactive")
+    second = (await routing.rows())[-1]
+    await routing.refused(second["id"], "owner_inactive")
+    assert await routing.story() == [("ann", "rotation", "void"), ("zoe", "fallback", "void")]
+    assert await ledger_rows(routing) == [("charge", 1), ("release", -1)]
+
+
 async def test_a_record_gone_after_its_owner_was_replaced_gives_back_what_was_paid(routing):
     await pool(routing)
     made = await routing.assign()
@@ -367,3 +457,17 @@ async def store_missing(routing: Routing) -> bool:
     async with routing.db.transaction(routing.tenant) as tx:
         await sla.refused(tx, routing.tenant, "asg_none", "record_gone")
         return await store.fetch(tx, "asg_none") is None
+
+
+# ---------------------------------------------------------------- what it costs
+async def test_a_breach_that_finds_nobody_costs_nothing_even_where_misses_do(routing):
+    async with routing.db.transaction(routing.tenant) as tx:
+        price = PriceChange(credits=1, charge_on="query")
+        await credits.set_price(tx, routing.tenant, ("routing.assign", "assign"), price)
+        await ledger.charge(tx, routing.tenant, 999, "rest", ledger.Use("test"))
+    await pool(routing, [{"user_id": "ann"}])
+    await routing.assign()  # the last credit
+    paid = await ledger_rows(routing)
+    assert await routing.late() == 1
+    assert (await ledger_rows(routing), await routing.timers()) == (paid, 0)
+    assert await routing.audited("assignment.breached") == 1

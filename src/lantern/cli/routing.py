@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from lantern import routing
 from lantern.cli import common, options
+from lantern.core import crm
 from lantern.core.db import Database
 from lantern.core.errors import BadRequest
 from lantern.gate.auth import Call, operator
@@ -153,7 +154,8 @@ def assign(  # noqa: PLR0913 - one parameter for each option
     if reason:
         given["reset_rules"] = {"reason": reason, "place_user_at_top": top}
     body = _valid(routing.AssignRequest, given)
-    charge = options.load(data_dir, config).routing.charge_pool_size == "always"
+    settings = options.load(data_dir, config)
+    charge = settings.routing.charge_pool_size == "always"
 
     async def work(call: Call) -> dict[str, Any]:
         made = await routing.assign(call.tx, call, body, charge_size=charge)
@@ -163,7 +165,8 @@ def assign(  # noqa: PLR0913 - one parameter for each option
             "cached": made.cached,
         }
 
-    made = _as_operator((data_dir, config), tenant, work)
+    with crm.served_elsewhere(yes=settings.crm.url is not None):
+        made = _as_operator((data_dir, config), tenant, work)
     common.print_json(made) if json else common.print_fields(made)
 
 

@@ -5,7 +5,8 @@ assignment's); the write follows after the commit. What the CRM refuses for good
 routing through `on_refused`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -73,6 +74,7 @@ class Crm(Protocol):
 
 Hook = Callable[[Tx, int, str, str], Awaitable[None]]
 _crm: Crm | None = None
+_elsewhere = False
 _hooks: list[Hook] = []
 
 
@@ -82,9 +84,20 @@ def use(crm: Crm | None) -> None:
     _crm = crm
 
 
+@contextmanager
+def served_elsewhere(*, yes: bool) -> Iterator[None]:
+    """Whether nodes have a CRM that this process, a command, does not speak to itself."""
+    global _elsewhere
+    _elsewhere = yes
+    try:
+        yield
+    finally:
+        _elsewhere = False
+
+
 def connected(tenant: int) -> bool:
     """Whether owners of this tenant are written anywhere."""
-    return _crm is not None
+    return _elsewhere or _crm is not None
 
 
 def get(tenant: int) -> Crm:

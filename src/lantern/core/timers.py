@@ -106,6 +106,18 @@ async def cancel(tx: Tx, key: str) -> bool:
     return await tx.run("delete from timers where key = %s", (key,)) > 0
 
 
+async def stop(tx: Tx, key: str) -> None:
+    """Forget a timer that fires once, unless it fires at this moment: its function must look itself.
+
+    Whoever holds what that function waits for would wait for the timer in a circle.
+    """
+    await tx.run(
+        "delete from timers where key ="
+        " (select key from timers where key = %s for update skip locked)",
+        (key,),
+    )
+
+
 async def run_due(db: Database) -> int:
     """Fire what is due, for half a second at most; returns how many. Call it once a second.
 

@@ -117,10 +117,10 @@ begin
                 when 'tag' then l.tags ->> split_part(c.subject, '=', 1)
                     = substr(c.subject, strpos(c.subject, '=') + 1)
                 else true end
-            -- A settlement belongs to the period of its reservation.
+            -- A settlement belongs to the period of its reservation, a refund to its charge's.
             and (l.kind in ('charge', 'reserve') or exists (
                 select from credit_ledger r where r.tenant_id = l.tenant_id and r.ref = l.ref
-                    and r.kind = 'reserve' and r.created_at >= s.starts))
+                    and r.kind in ('reserve', 'charge') and r.created_at >= s.starts))
     ), 0)
     from credit_caps c, lateral (select period_start(c.period, c.created_at) as starts) s
     where c.tenant_id = p_tenant and c.id = p_cap;

@@ -278,7 +278,8 @@ begin
         if reasons[place] = 'back_soon' and method = 'rotation' then
             method := 'hold';
         end if;
-    elsif pool.fallback is not null then
+    elsif pool.fallback is not null and not (p ? 'from' and p ->> 'owner' = pool.fallback) then
+        -- (Re-routed away from the fallback itself: it would come back for ever.)
         method := 'fallback';
         assigned_to := pool.fallback;
     else
@@ -290,14 +291,17 @@ begin
             update routing_rotations x set waits = was.waits, cursors = was.cursors,
                 turns = was.turns where x.pool_id = pool.id;
         end if;
-        select x.credits, x.steps into credits, steps from assign_price(p, true) x;
+        credits := 0;
+        if not p ? 'free' then
+            select x.credits, x.steps into credits, steps from assign_price(p, true) x;
+        end if;
         balance := pay_assign(p_tenant, p, credits, steps);
         return;
     end if;
     if was.pool_id is not null then
-        -- One that fires now waits for the pool, and then finds the assignment ended.
-        delete from timers where key = (select t.key from timers t
-            where t.key = 'routing.sla:' || seen.id for update skip locked);
+        -- A timer that fires at this moment waits for the pool: it will find the bad fit.
+        delete from timers t where t.key = (select x.key from timers x
+            where x.key = 'routing.sla:' || seen.id for update skip locked);
     end if;
     users := r.users;
     if method in ('sticky', 'fallback', 'escalation') then

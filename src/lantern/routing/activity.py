@@ -13,6 +13,8 @@ from lantern.routing import store
 from lantern.routing.models import AssignRequest
 from lantern.settings import RoutingSettings, Settings
 
+PAUSE_SECONDS = 30.0  # after a question without an answer: nobody else waits for that
+_silent_until: dict[int, float] = {}  # by tenant
 _log = log.get(__name__)
 
 
@@ -38,8 +40,10 @@ async def recount(
 ) -> bool:
     """Ask the CRM who of a pool is active, if what is known is old; False: it was not asked.
 
-    Without `force` a CRM that does not answer leaves what was known.
+    Without `force` a CRM that does not answer leaves what was known, and is left alone for a while.
     """
+    if not force and clock.monotonic() < _silent_until.get(tenant, 0.0):
+        return False
     async with db.transaction(tenant) as tx:
         pool = await store.pool(tx, pool_name)
         fresh = clock.now() - timedelta(minutes=settings.activity_minutes)
@@ -51,10 +55,12 @@ async def recount(
     try:
         active = await crm.get(tenant).active_users(tenant, users)
     except LanternError as error:
+        _silent_until[tenant] = clock.monotonic() + PAUSE_SECONDS
         if force:
             raise
         _log.warning("routing.activity_unknown", error=type(error).__name__)
         return False
+    _silent_until.pop(tenant, None)
     await _remember(db, tenant, pool["id"], active)
     return True
 

@@ -152,7 +152,7 @@ async def accept(tx: Tx, call: Call, assignment: str) -> Row:
     row = await _held(tx, assignment)
     if not await store.accept(tx, assignment):
         raise Conflict(f"The assignment is {row['status']}")
-    await store.stop_timer(tx, assignment)
+    await timers.stop(tx, sla_key(assignment))
     if row["status"] == "assigned":
         await audit.record(call, "assignment.accept", "assignment", assignment)
     return await fetch(tx, assignment)
@@ -172,7 +172,7 @@ async def end(tx: Tx, row: Row, status: str, why: str, *, give_back: bool) -> bo
     """End an assignment whose pool is locked; False when it has ended. The timer stops."""
     if not await store.end(tx, row["id"], status, why):
         return False
-    await store.stop_timer(tx, row["id"])
+    await timers.stop(tx, sla_key(row["id"]))
     if give_back and row["method"] in TOOK_A_TURN:
         await store.give_turn_back(tx, row["pool_id"], row["assigned_to"])
     return True

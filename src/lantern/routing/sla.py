@@ -20,6 +20,8 @@ async def breach(tx: Tx, fire: timers.Fire) -> None:
     pool = row and await store.pool_by_id(tx, row["pool_id"])
     if row is None or pool is None or row["status"] != "assigned":
         return
+    if await store.has_later_owner(tx, row):  # a second decision gave it to somebody else
+        return
     target = _target(pool, row["hop"])
     if target is None:
         await audit.record_command(tx, tenant, "assignment.breached", "assignment", assignment)
@@ -51,12 +53,18 @@ async def refused(tx: Tx, tenant: int, assignment: str, why: str) -> None:
     await service.end(tx, row, "void", why, give_back=True)
     if why == "owner_inactive":
         await store.remember_activity(tx, row["pool_id"], {row["assigned_to"]: False})
-        held = await store.holders(tx, assignment)
-        moved = await store.assign(tx, tenant, _again(tenant, row, why, held=held))
-        if moved["verdict"] == "assigned":
+        if await _replaced(tx, tenant, row, why):
             return
     if paid := await store.paid(tx, assignment):
         await ledger.refund(tx, tenant, paid)
+
+
+async def _replaced(tx: Tx, tenant: int, row: Row, why: str) -> bool:
+    if await store.has_later_owner(tx, row):
+        return False
+    held = await store.holders(tx, row["id"])
+    moved = await store.assign(tx, tenant, _again(tenant, row, why, held=held))
+    return bool(moved["verdict"] == "assigned")
 
 
 async def _open(tx: Tx, assignment: str) -> Row | None:

@@ -91,22 +91,20 @@ async def end(tx: Tx, assignment: str, status: str, why: str | None) -> bool:
     )
 
 
-async def stop_timer(tx: Tx, assignment: str) -> None:
-    """Forget the timer of an assignment, unless it fires now: that finds the assignment ended.
-
-    Waiting for it here would be a deadlock: it holds its row and waits for the pool.
-    """
-    await tx.run(
-        "delete from timers where key = (select key from timers where key = %s"
-        " for update skip locked)",
-        (f"routing.sla:{assignment}",),
-    )
-
-
 async def give_turn_back(tx: Tx, pool_id: str, user: str) -> bool:
     """The member's last turn is ahead of it again, unless it takes no credit back."""
     row = await tx.one("select give_turn_back(%s, %s) as given", (pool_id, user))
     return bool(row and row["given"])
+
+
+async def has_later_owner(tx: Tx, row: Row) -> bool:
+    """Whether the record got an owner after this assignment, in whichever pool, who has it still."""
+    later = await tx.one(
+        "select 1 from routing_assignments where record = %s and object = %s"
+        " and status in ('assigned', 'accepted') and created_at > %s limit 1",
+        (row["record"], row["object"], row["created_at"]),
+    )
+    return later is not None
 
 
 async def holders(tx: Tx, assignment: str) -> list[str]:

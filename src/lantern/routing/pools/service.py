@@ -157,8 +157,12 @@ async def check_zones(tx: Tx, members: Sequence[Member]) -> None:
 
 
 async def _held(tx: Tx, name: str) -> Pool:
-    await store.lock(tx, name)
-    return await fetch(tx, name)  # as it is now that nobody else changes it
+    while True:
+        held = await store.lock(tx, name)
+        pool = await fetch(tx, name)  # as it is now that nobody else changes it
+        if pool.id == held:
+            return pool
+        # While this one waited, the pool was deleted and another one took its name.
 
 
 async def _rewrite(call: Call, action: str, pool: Pool, user: str | None = None) -> None:

@@ -37,13 +37,14 @@ async def load(tx: Tx, name: str) -> Pool | None:
     return rows.pool(found) if found else None
 
 
-async def lock(tx: Tx, name: str) -> None:
-    """Hold the rotation: no decision is made until the transaction ends."""
-    await tx.run(
-        "select from routing_pools p join routing_rotations r"
+async def lock(tx: Tx, name: str) -> str | None:
+    """Hold the rotation: no decision is made until the transaction ends. Returns the pool's id."""
+    row = await tx.one(
+        "select p.id from routing_pools p join routing_rotations r"
         f" on (r.tenant_id, r.pool_id) = (p.tenant_id, p.id) where {_LIVE} for update of r",
         (name,),
     )
+    return row["id"] if row else None
 
 
 async def insert(tx: Tx, tenant: int, pool: Pool) -> bool:
