@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from lantern.core import clock, crm, ids, outbox
+from lantern.core import clock, crm, ids, outbox, timers
 from lantern.core.db import Row, Tx
 from lantern.core.errors import BadRequest, Conflict, LanternError, NotFound
 from lantern.core.sfids import record_key
@@ -183,6 +183,11 @@ async def _held(tx: Tx, assignment: str) -> Row:
     row = await fetch(tx, assignment)
     await store.lock(tx, row["pool_id"])
     return await fetch(tx, assignment)
+
+
+def sla_key(assignment: str) -> str:
+    """The key of an assignment's timer."""
+    return f"routing.sla:{assignment}"
 
 
 async def crm_write(tx: Tx, assignment: str) -> str:
