@@ -401,6 +401,8 @@ async def test_an_owner_who_may_not_own_is_replaced_and_left_out(routing):
     assert await ledger_rows(routing) == [("charge", 1)]
     owners = [(await routing.assign(f"s{i}"))["assigned_to"] for i in range(3)]
     assert owners == ["cid", "bob", "cid"]
+    (asked,) = await routing.rows("select activity_at from routing_pools")
+    assert asked["activity_at"] is None  # one owner was refused, nobody spoke of the others
 
 
 async def test_where_nobody_can_replace_the_owner_the_credits_come_back(routing):

@@ -52,7 +52,7 @@ async def refused(tx: Tx, tenant: int, assignment: str, why: str) -> None:
         return
     await service.end(tx, row, "void", why, give_back=True)
     if why == "owner_inactive":
-        await store.remember_activity(tx, row["pool_id"], {row["assigned_to"]: False})
+        await store.note_activity(tx, row["pool_id"], {row["assigned_to"]: False})
         if await _replaced(tx, tenant, row, why):
             return
     if paid := await store.paid(tx, assignment):

@@ -153,14 +153,19 @@ async def members(tx: Tx, pool_id: str) -> list[str]:
 
 async def remember_activity(tx: Tx, pool_id: str, active: dict[str, bool]) -> None:
     """What the CRM said of the members, and that it was asked now."""
+    await note_activity(tx, pool_id, active)
+    await tx.run(
+        "update routing_pools set activity_at = clock_timestamp() where id = %s", (pool_id,)
+    )
+
+
+async def note_activity(tx: Tx, pool_id: str, active: dict[str, bool]) -> None:
+    """What the CRM said of some members, without having been asked about all."""
     await lock(tx, pool_id)
     await tx.run(
         "update routing_members m set crm_active = x.value::boolean"
         " from jsonb_each_text(%s::jsonb) x where m.pool_id = %s and m.user_id = x.key",
         (orjson.dumps(active).decode(), pool_id),
-    )
-    await tx.run(
-        "update routing_pools set activity_at = clock_timestamp() where id = %s", (pool_id,)
     )
 
 
