@@ -278,7 +278,8 @@ begin
         if reasons[place] = 'back_soon' and method = 'rotation' then
             method := 'hold';
         end if;
-    elsif pool.fallback is not null and not (p ? 'from' and p ->> 'owner' = pool.fallback) then
+    elsif pool.fallback is not null
+        and not (p ? 'from' and p ->> 'owner' is not distinct from pool.fallback) then
         -- (Re-routed away from the fallback itself: it would come back for ever.)
         method := 'fallback';
         assigned_to := pool.fallback;
