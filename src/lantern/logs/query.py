@@ -54,7 +54,7 @@ def ids_of(object_id: str) -> list[str]:
     short = object_id[:15]
     if len(object_id) == 15:
         return sorted({object_id, record_key(object_id)})
-    return [object_id, short] if object_id == record_key(short) else [object_id]
+    return [object_id, short] if short != object_id == record_key(short) else [object_id]
 
 
 def _text(name: str, value: str) -> str:
