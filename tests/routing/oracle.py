@@ -131,6 +131,8 @@ class Pool:
         self.state, pick = rotation.step(self.ring, self.state, reasons, catch_up)
         if pick is not None:
             return self.users[pick.member], pick.method, pick.waits
+        if ask.held is not None and ask.owner == self.policy.fallback:
+            return None, "", self.state.waits  # away from the fallback itself
         return self.policy.fallback, "fallback", self.state.waits
 
     def reasons(self, ask: Ask) -> list[str | None]:
