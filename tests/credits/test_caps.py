@@ -58,6 +58,7 @@ async def test_a_cap_of_each_kind(api, account, key_id):
         "cap": {"id": made[2]["id"], "scope": "tag", "subject": "team=east=1", "period": "total",
                 "credits": 12.5, "used": 12},
     }  # fmt: skip
+    assert refusal.value.message == "The tag's cap does not cover this request"
     assert (refusal.value.required, refusal.value.remaining) == (1, 985)
     with pytest.raises(OutOfCredits) as refusal:
         await account("charge", 9, "d", Use("x", key_id=key_id))

@@ -178,6 +178,23 @@ async def test_a_wrong_field_is_named(api, body, field):
     assert (await refused(api, body)).startswith(f"{field}: ")
 
 
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("ann", "members.0: Input should be a JSON object"),
+        ({"user_id": "ann", "caps": 3}, "members.0.caps: Input should be a JSON object"),
+        ({"user_id": "ann", "caps": {"daily": 3}}, "members.0.caps.daily: Unknown field"),
+        (
+            {"user_id": "ann", "working_hours": [{"days": ["mon"], "from": "9:00", "to": "17:00"}]},
+            "members.0.working_hours.0.from: Must be a time from 00:00 to 24:00, like 09:00",
+        ),
+    ],
+)
+async def test_a_wrong_field_is_explained_in_words_of_json(api, member, said):
+    answer = await api.post("/v1/routing/pools", json={"pool": "p", "members": [member]})
+    assert (answer.status_code, answer.json()["error"]) == (400, said)
+
+
 async def test_a_name_is_taken_once(api):
     await make(api)
     answer = await api.post(POOLS, json={"pool": "emea"})

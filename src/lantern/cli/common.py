@@ -24,7 +24,8 @@ Operation = Callable[[Database], Coroutine[Any, Any, T]]
 async def joined(settings: Settings) -> AsyncIterator[tuple[home.Home, Database]]:
     """The database of the settings, beside a server or alone."""
     if not settings.database_url and not settings.data_dir.exists():
-        print(f"new database in {settings.data_dir.resolve()}", file=sys.stderr)
+        where = settings.data_dir.resolve()
+        print(f"new database in {where}; --data-dir names another", file=sys.stderr)
     place = await asyncio.to_thread(home.enter, settings)
     try:
         db = await home.open_database(place.dsn, settings.database)

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from lantern import routing
 from lantern.cli import common, options
-from lantern.core import crm
+from lantern.core import crm, http
 from lantern.core.db import Database
 from lantern.core.errors import BadRequest
 from lantern.gate.auth import Call, operator
 
 app = options.group("Pools, assignments, explanations and simulations.")
-pool_app = options.group("List, show, create, change and delete routing.pools.")
+pool_app = options.group("List, show, create, change and delete pools.")
 app.add_typer(pool_app, name="pools")
 COMMANDS = {"routing": app}
 
@@ -135,7 +135,9 @@ def delete_pool(
 def assign(  # noqa: PLR0913 - one parameter for each option
     pool: Pool,
     sf_id: Annotated[str, typer.Argument(metavar="ID", help="The record: any id.")],
-    kind: Annotated[str, typer.Option("--object", help="lead, contact, ...")] = "lead",
+    kind: Annotated[
+        str, typer.Option("--object", help="lead, contact, opportunity or account.")
+    ] = "lead",
     reason: Annotated[str | None, typer.Option("--reset", help="Reset rules: the reason.")] = None,
     top: Annotated[str | None, typer.Option("--top", help="With --reset: place at top.")] = None,
     all_users: Annotated[
@@ -245,7 +247,7 @@ def _valid(model: Any, given: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadRequest.field(name, first["msg"]) from None
+        raise BadRequest.field(name, http.words(first)) from None
 
 
 def _print_pool(found: dict[str, Any], json: bool) -> None:

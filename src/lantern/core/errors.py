@@ -54,8 +54,14 @@ class OutOfCredits(LanternError):
     status = 402
     code = "insufficient_credits"
 
-    def __init__(self, required: Decimal, remaining: Decimal, reason: str) -> None:
-        super().__init__("Not enough credits for this request", details={"reason": reason})
+    def __init__(
+        self,
+        required: Decimal,
+        remaining: Decimal,
+        reason: str,
+        message: str = "Not enough credits for this request",
+    ) -> None:
+        super().__init__(message, details={"reason": reason})
         self.required = required
         self.remaining = remaining
 

@@ -1,7 +1,7 @@
 """What every HTTP answer has in common: JSON, error bodies of both families, paging, SSE."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from decimal import Decimal
 from typing import Annotated, Any, Protocol
@@ -40,6 +40,12 @@ FLAT = (
     "privacy",
 )
 MOST_DETAILS = 20  # of a body with a thousand wrong fields
+_WORDS = {
+    "extra_forbidden": "Unknown field",
+    "model_attributes_type": "Input should be a JSON object",
+    "model_type": "Input should be a JSON object",
+    "dict_type": "Input should be a JSON object",
+}
 BATCHES = frozenset({"phone", "email", "phone-email", "research", "deep-research"})
 
 
@@ -137,12 +143,17 @@ def as_fact(error: Exception) -> LanternError:
     return Internal("Internal error")
 
 
+def words(fault: Mapping[str, Any]) -> str:
+    """What a fault of validation says, where pydantic speaks of Python and not of JSON."""
+    return _WORDS.get(fault["type"], str(fault["msg"]))
+
+
 def _invalid(error: RequestValidationError) -> BadRequest:
     details = []
     for item in error.errors()[:MOST_DETAILS]:
         # A part of `loc` is the caller's own text where a field is unknown: as long as they like.
         loc = [part[:100] if isinstance(part, str) else part for part in item["loc"]]
-        details.append({"loc": loc, "msg": item["msg"], "type": item["type"]})
+        details.append({"loc": loc, "msg": words(item), "type": item["type"]})
     first = details[0]
     if first["loc"] == ["body"] and first["type"] in ("model_attributes_type", "dict_type"):
         hint = "body: a JSON object with `Content-Type: application/json` is expected"

@@ -78,7 +78,8 @@ class CapReached(OutOfCredits):
     """A cap of the tenant's own stands below the balance; `details.cap` says which."""
 
     def __init__(self, required: Decimal, remaining: Decimal, cap: dict[str, Any]) -> None:
-        super().__init__(required, remaining, f"{cap['scope']}_cap")
+        message = f"The {cap['scope']}'s cap does not cover this request"
+        super().__init__(required, remaining, f"{cap['scope']}_cap", message)
         self.details["cap"] = cap
 
 

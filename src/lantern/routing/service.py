@@ -98,10 +98,10 @@ def _refusal(row: Row, call: Call, body: AssignRequest) -> LanternError | None:
             return BadRequest.field("reset_rules.place_user_at_top", "is not in the pool")
         case "no_eligible_user":
             call.credits = row["balance"]
-            error = NoEligibleUser(
-                f"Nobody in pool '{body.pool}' may be picked now",
-                details={"skipped": skipped(row)},
-            )
+            text = f"Nobody in pool '{body.pool}' may be picked now"
+            if not row["users"]:
+                text = f"Pool '{body.pool}' has no members"
+            error = NoEligibleUser(text, details={"skipped": skipped(row)})
             error.keeps = row["credits"] > 0  # the tariff charges misses
             return error
         case "out_of_credits":
@@ -143,7 +143,7 @@ async def fetch(tx: Tx, assignment: str) -> Row:
     known = assignment.startswith("asg_") and "\0" not in assignment
     row = await store.fetch(tx, assignment) if known else None
     if row is None:
-        raise NotFound("Assignment not found")
+        raise NotFound("Assignment not found" + ("" if known else ": its id begins with asg_"))
     return row
 
 

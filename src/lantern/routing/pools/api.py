@@ -120,6 +120,9 @@ def _text(kind: str, body: bytes) -> str:
             return MemberFile.model_validate_json(body).csv
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False)
+            if faults[0]["type"] == "json_invalid":
+                hint = "a file needs `Content-Type: text/csv`, JSON has it in the field `csv`"
+                raise BadRequest.field("body", f"is not valid JSON; {hint}") from None
             located = [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
             raise RequestValidationError(located) from None
     try:

@@ -1,5 +1,6 @@
 """What pools look like in requests."""
 
+import re
 from datetime import UTC, date, datetime, tzinfo
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ MOST_MEMBERS = 500
 MOST_WEIGHT = 20_000  # of all active members: the slots of a round
 MOST_REPLAYED = 20_000
 _YEARS = range(1970, 2200)
+_WALL = r"(([01]\d|2[0-3]):[0-5]\d|24:00)"
 
 
 def _name(text: str) -> str:
@@ -24,11 +26,23 @@ def _name(text: str) -> str:
     return text
 
 
+def _slashless(value: Any) -> Any:
+    if isinstance(value, str) and "/" in value:
+        raise PydanticCustomError("name", "May not contain a slash: it stands in addresses")
+    return value
+
+
+def _wall(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_WALL, value):
+        raise PydanticCustomError("time", "Must be a time from 00:00 to 24:00, like 09:00")
+    return value
+
+
 def _text(value: Any) -> Any:
     # pydantic also takes numbers for times and dates: nobody means seconds since 1970 here.
     if isinstance(value, date) or (isinstance(value, str) and "-" in value[1:]):
         return value
-    raise PydanticCustomError("time", "Input should be an ISO-8601 date or time")
+    raise PydanticCustomError("time", "Must be an ISO-8601 date or date-time like 2026-12-24")
 
 
 def _zone(name: str) -> str:
@@ -43,9 +57,14 @@ def _in_reach(moment: date) -> date:
     return moment
 
 
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern="^[^/]*$"), AfterValidator(_name)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=100, pattern="^[^/]*$"),
+    BeforeValidator(_slashless),
+    AfterValidator(_name),
+]
 UserId = Annotated[str, Field(min_length=1, max_length=64)]
-Wall = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+Wall = Annotated[str, Field(pattern=f"^{_WALL}$"), BeforeValidator(_wall)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Zone = Annotated[str, Field(max_length=60), AfterValidator(_zone)]
 Moment = Annotated[datetime, BeforeValidator(_text), AfterValidator(_in_reach)]
