@@ -45,6 +45,7 @@ class Past:
     method: str
     at: datetime
     sequence: int
+    epoch: int
     status: str = "assigned"
 
 
@@ -99,7 +100,7 @@ class Pool:
                 seen.status = status
             return {"verdict": "no_eligible_user", **told}
         self.sequence += 1
-        self.past.append(Past(ask.id, ask.record, user, method, ask.at, self.sequence))
+        self.past.append(Past(ask.id, ask.record, user, method, ask.at, self.sequence, self.epoch))
         told |= {"assigned_to": user, "method": method, "sequence": self.sequence}
         return {"verdict": "assigned", "epoch": self.epoch, "waits": waits, **told}
 
@@ -160,7 +161,8 @@ class Pool:
 
     def give_back(self, past: Past) -> None:
         """Undo the turn of an assignment that took one."""
-        if past.method in TOOK_A_TURN and past.user in self.users:
+        now = past.epoch == self.epoch
+        if now and past.method in TOOK_A_TURN and past.user in self.users:
             at = self.users.index(past.user)
             if self.members[at].credit_back:
                 self.state = rotation.take_back(self.ring, self.state, at)

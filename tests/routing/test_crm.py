@@ -181,6 +181,25 @@ async def test_an_owner_whom_the_crm_refuses_is_replaced_for_nothing(connected, 
     assert made["assigned_to"] == "ann"
 
 
+async def test_a_void_takes_back_what_the_crm_has_not_been_told(connected, db, tenant):
+    await lay_pool(db, tenant.id, "team", TEAM)
+    connected.crm.fault("status", status=503, times=1000)
+    made = (await assign(connected.api, "l1", explain=True)).json()
+    void = await connected.api.post(f"/v1/routing/assignments/{made['assignment_id']}/void")
+    assert void.status_code == 200
+    for _ in range(100):  # a delivery that is under way ends first
+        told = await explained(connected.api, made["assignment_id"])
+        if told["crm_write"] == "superseded":
+            break
+        await asyncio.sleep(0.05)
+        await connected.api.post(f"/v1/routing/assignments/{made['assignment_id']}/void")
+    connected.crm.heal()
+    later = (await assign(connected.api, "l2")).json()
+    await eventually(lambda: (tenant.id, "lead", "l2") in connected.crm.owners)
+    assert later["assigned_to"] == "ann"
+    assert (tenant.id, "lead", "l1") not in connected.crm.owners
+
+
 async def test_without_a_crm_a_recount_is_refused_and_nothing_is_written(api, db, tenant):
     await lay_pool(db, tenant.id, "team", TEAM)
     refused = await assign(api, "l1", refresh_pool=True)

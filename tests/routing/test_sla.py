@@ -473,3 +473,17 @@ async def test_a_breach_that_finds_nobody_costs_nothing_even_where_misses_do(rou
     assert await routing.late() == 1
     assert (await ledger_rows(routing), await routing.timers()) == (paid, 0)
     assert await routing.audited("assignment.breached") == 1
+
+
+async def test_a_turn_of_an_epoch_that_is_over_is_not_given_back(routing):
+    await pool(routing)
+    before = await routing.assign("r1")
+    assert before["assigned_to"] == "ann"
+    again = await routing.assign("r2", reset_rules={"reason": "user_request"})
+    assert (again["assigned_to"], again["epoch"]) == ("ann", 1)
+    await routing.act(service.void, before["assignment_id"], "x")
+    assert [(await routing.assign(r))["assigned_to"] for r in ("r3", "r4", "r5")] == [
+        "bob",
+        "cid",
+        "ann",
+    ]

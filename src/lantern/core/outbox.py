@@ -95,6 +95,11 @@ async def state(tx: Tx, topic: str, id: str) -> str | None:
     return str(row["state"]) if row else None
 
 
+async def withdraw(tx: Tx, topic: str, id: str) -> None:
+    """Take a promise back that nobody is delivering yet: what it told of is no longer so."""
+    await tx.one("select outbox_withdraw(%s, %s)", (topic, id))
+
+
 async def clean(db: Database, days: int, batch: int) -> int:
     """Delete up to `batch` rows that ended more than `days` ago; how many."""
     row = await db.one("select outbox_clean(make_interval(days => %s), %s) as gone", (days, batch))

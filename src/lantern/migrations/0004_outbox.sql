@@ -129,6 +129,14 @@ begin
         extract(epoch from at - o.first_try_at)::double precision;
 end $$;
 
+-- Take back what nobody is delivering: the tenant of this transaction, and nobody else's.
+create function outbox_withdraw(p_topic text, p_id text) returns void
+language sql security definer set search_path = lantern, pg_temp as $$
+    update outbox set state = 'superseded', finished_at = clock_timestamp(), error = 'withdrawn'
+    where tenant_id = tenant() and topic = p_topic and id = p_id and state = 'pending'
+        and (claimed_by is null or next_try_at < clock_timestamp())
+$$;
+
 -- Retention: finished rows go after p_keep; what nobody could deliver for so long is given up.
 create function outbox_clean(p_keep interval, p_batch int) returns bigint
 language plpgsql security definer set search_path = lantern, pg_temp as $$
@@ -156,7 +164,7 @@ declare
 begin
     for f in select p.oid::regprocedure from pg_proc p
         where p.pronamespace = 'lantern'::regnamespace
-            and p.proname in ('outbox_turn', 'outbox_clean')
+            and p.proname in ('outbox_turn', 'outbox_withdraw', 'outbox_clean')
     loop
         execute format('alter function %s owner to lantern_system', f);
         execute format('revoke all on function %s from public', f);

@@ -62,7 +62,8 @@ language sql stable as $$
 $$;
 
 -- Undo a pick: the turn is ahead of the member again. The caller holds the pool's row.
-create function give_turn_back(p_pool text, p_user text) returns boolean language plpgsql as $$
+-- A turn of an epoch that reset rules have ended is gone with it.
+create function give_turn_back(p_pool text, p_user text, p_epoch int) returns boolean language plpgsql as $$
 declare
     m routing_members;
     back int;
@@ -73,7 +74,10 @@ begin
     end if;
     select case when r.cursors[m.place] = 1 then cardinality(m.gaps)
         else r.cursors[m.place] - 1 end into back
-    from routing_rotations r where r.pool_id = p_pool;
+    from routing_rotations r where r.pool_id = p_pool and r.epoch = p_epoch;
+    if not found then
+        return false;
+    end if;
     update routing_rotations r set cursors[m.place] = back,
         waits[m.place] = r.waits[m.place] - m.gaps[back],
         turns[m.place] = r.turns[m.place] - 1
@@ -184,7 +188,7 @@ begin
                 update routing_assignments a set status = 'bad_fit', ended_at = at,
                     ended_why = 'bad_fit' where a.id = seen.id;
                 if seen.method in ('rotation', 'top', 'hold')
-                    and give_turn_back(pool.id, seen.assigned_to) then
+                    and give_turn_back(pool.id, seen.assigned_to, seen.epoch) then
                     select * into r from routing_rotations x where x.pool_id = pool.id;
                 end if;
             end if;

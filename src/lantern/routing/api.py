@@ -47,7 +47,10 @@ async def assignment_filter(
     record = record_key(sf_id) if sf_id else None
     given = {"pool": pool, "record": record, "assigned_to": assigned_to, "status": status}
     first = moment("from", since) if since else None
-    return {**given, "since": first, "until": moment("to", until, end=True) if until else None}
+    last = moment("to", until, end=True) if until else None
+    if first and last and last <= first:
+        raise BadRequest.field("to", "must be after `from`", "query")
+    return {**given, "since": first, "until": last}
 
 
 @hot.post("/v1/routing/assign", response_model=Assigned, response_model_exclude_unset=True)

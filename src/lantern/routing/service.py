@@ -165,6 +165,8 @@ async def void(tx: Tx, call: Call, assignment: str, why: str | None) -> Row:
         if not await end(tx, row, "void", why or "void", give_back=True):
             raise Conflict(f"The assignment is {row['status']}")
         await audit.record(call, "assignment.void", "assignment", assignment)
+    else:  # the write that was under way when it became void may be waiting for its next try
+        await outbox.withdraw(tx, crm.TOPIC, assignment)
     return await fetch(tx, assignment)
 
 
@@ -173,8 +175,9 @@ async def end(tx: Tx, row: Row, status: str, why: str, *, give_back: bool) -> bo
     if not await store.end(tx, row["id"], status, why):
         return False
     await timers.stop(tx, sla_key(row["id"]))
+    await outbox.withdraw(tx, crm.TOPIC, row["id"])
     if give_back and row["method"] in TOOK_A_TURN:
-        await store.give_turn_back(tx, row["pool_id"], row["assigned_to"])
+        await store.give_turn_back(tx, row)
     return True
 
 

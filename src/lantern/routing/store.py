@@ -91,10 +91,13 @@ async def end(tx: Tx, assignment: str, status: str, why: str | None) -> bool:
     )
 
 
-async def give_turn_back(tx: Tx, pool_id: str, user: str) -> bool:
+async def give_turn_back(tx: Tx, row: Row) -> bool:
     """The member's last turn is ahead of it again, unless it takes no credit back."""
-    row = await tx.one("select give_turn_back(%s, %s) as given", (pool_id, user))
-    return bool(row and row["given"])
+    found = await tx.one(
+        "select give_turn_back(%s, %s, %s) as given",
+        (row["pool_id"], row["assigned_to"], row["epoch"]),
+    )
+    return bool(found and found["given"])
 
 
 async def has_later_owner(tx: Tx, row: Row) -> bool:

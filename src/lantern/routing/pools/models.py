@@ -189,7 +189,7 @@ class Policy(http.Model):
     fallback: Fallback | None = None
     skip: Literal["forfeit", "catch_up", "hold"] = "forfeit"
     max_catch_up: Annotated[int, Field(ge=1, le=20)] = 3
-    hold_minutes: Annotated[int, Field(ge=1, le=240)] = 60
+    hold_minutes: Annotated[int, Field(ge=5, le=240)] = 60
     respect_schedule: bool = True
     sticky_owner: bool = False
     sticky_counts: bool = False

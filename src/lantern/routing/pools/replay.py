@@ -41,6 +41,7 @@ class Held:
     at: datetime
     why: str  # how it was decided: rotation, top, hold, sticky, fallback, ..., nobody
     status: str = "assigned"
+    epoch: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Replay:
         self.steady = {flag: self._steady(self.rules[flag]) for flag in (True, False)}
         self.live: list[list[datetime]] = [[] for _ in pool.members]
         self.open = [0] * len(pool.members)
+        self.epoch = 0
         self.held: dict[str, Held] = {}
         self.came_from: dict[str, str | None] = {}  # of each assignment: the one it replaced
         self.past: dict[tuple[str, str], Past] = {}
@@ -125,6 +127,7 @@ class Replay:
                     past.bad_fit.add(last.member)
         elif again:
             self.state = rotation.begin_again(self.pool.ring, self.state)
+            self.epoch += 1
         # Who was placed at the top is known from when it was served.
         top = self.places.get(record_key(row["assigned_to"]))
         if row["method"] == "top" and top is not None:
@@ -194,6 +197,7 @@ class Replay:
         if held.why == "nobody":
             return
         past.last = held
+        held.epoch = self.epoch
         if held.member is not None:
             insort(self.live[held.member], held.at)
             self.open[held.member] += 1
@@ -215,7 +219,7 @@ class Replay:
             times = self.live[held.member]
             del times[bisect_left(times, held.at)]
             self.open[held.member] -= held.status == "assigned"
-            turn = held.why in ("rotation", "top", "hold")
+            turn = held.why in ("rotation", "top", "hold") and held.epoch == self.epoch
             if give_back and turn and self.pool.members[held.member].credit_back:
                 self.state = rotation.take_back(self.pool.ring, self.state, held.member)
         held.status = how
