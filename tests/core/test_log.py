@@ -125,3 +125,20 @@ async def test_a_server_under_fire_logs_no_secret(dsn, db, tenant, tmp_path, fak
         assert secret not in written, secret
     assert "request.failed" in written
     assert "P0001" in written
+
+
+def test_a_log_that_cannot_be_written_holds_up_no_work():
+    program = (
+        "import logging, sys\n"
+        "from lantern.core import log\n"
+        "from lantern.settings import LogSettings\n"
+        "log.configure(LogSettings())\n"
+        "sys.stderr.close()\n"
+        "log.get('test').warning('nobody.reads')\n"
+        "logging.getLogger('other').error('nor this')\n"
+        "print('done')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")

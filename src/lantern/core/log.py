@@ -1,9 +1,11 @@
 """JSON lines on standard error. Values that could be a secret or a person never get there."""
 
+import io
 import logging
 import re
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -20,6 +22,19 @@ _SECRET_VALUES = re.compile(
 )
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _PLAIN = {"key_id", "tokens", "tokens_in", "tokens_out"}
+
+
+class _StandardError(io.TextIOBase):
+    """Standard error as it is now. What it does not take is lost: a log holds up no work."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # a reader that went away, a stream that was closed
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def get(name: str) -> Any:
@@ -40,10 +55,10 @@ def configure(settings: LogSettings) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _StandardError())),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_StandardError())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processor=structlog.processors.JSONRenderer(),

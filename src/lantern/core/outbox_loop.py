@@ -28,6 +28,7 @@ LONGEST_AFTER_SECONDS = 3600.0  # the most that `Retry-After` can ask for
 GIVE_UP_SECONDS = 86_400.0  # after the first try
 TELL_SECONDS = 60.0  # between two lines about deliveries that do not get through
 _MAX_REASON = 200
+_chance = random.Random()  # noqa: S311 - spreads tries, guards nothing
 _log = log.get(__name__)
 
 
@@ -210,4 +211,4 @@ def pause(attempt: int, error: Exception) -> float:
         after = error.after or 0.0
     elif isinstance(error, RateLimited):
         after = error.retry_after
-    return max(random.uniform(0, longest), min(after, LONGEST_AFTER_SECONDS))  # noqa: S311
+    return max(_chance.uniform(0, longest), min(after, LONGEST_AFTER_SECONDS))
