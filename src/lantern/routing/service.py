@@ -138,10 +138,11 @@ def skipped(row: Row) -> list[dict[str, str]]:
     return [{"user_id": u, "reason": why} for u, why in pairs if why not in (None, "back_soon")]
 
 
-async def fetch(tx: Tx, assignment: str) -> Row:
-    """One assignment, or NotFound."""
+async def fetch(tx: Tx, assignment: str, *, hold: bool = False) -> Row:
+    """One assignment, or NotFound; with `hold` its pool decides nothing meanwhile."""
     known = assignment.startswith("asg_") and "\0" not in assignment
-    row = await store.fetch(tx, assignment) if known else None
+    read = store.fetch_locked if hold else store.fetch
+    row = await read(tx, assignment) if known else None
     if row is None:
         raise NotFound("Assignment not found" + ("" if known else ": its id begins with asg_"))
     return row
@@ -149,7 +150,7 @@ async def fetch(tx: Tx, assignment: str) -> Row:
 
 async def accept(tx: Tx, call: Call, assignment: str) -> Row:
     """The owner has taken it up: the SLA timer stops. Twice is as good as once."""
-    row = await _held(tx, assignment)
+    row = await fetch(tx, assignment, hold=True)
     if not await store.accept(tx, assignment):
         raise Conflict(f"The assignment is {row['status']}")
     await timers.stop(tx, sla_key(assignment))
@@ -160,7 +161,7 @@ async def accept(tx: Tx, call: Call, assignment: str) -> Row:
 
 async def void(tx: Tx, call: Call, assignment: str, why: str | None) -> Row:
     """Take it back: the number stays, the turn goes back to the member. Twice changes nothing."""
-    row = await _held(tx, assignment)
+    row = await fetch(tx, assignment, hold=True)
     if row["status"] != "void":
         if not await end(tx, row, "void", why or "void", give_back=True):
             raise Conflict(f"The assignment is {row['status']}")
@@ -179,13 +180,6 @@ async def end(tx: Tx, row: Row, status: str, why: str, *, give_back: bool) -> bo
     if give_back and row["method"] in TOOK_A_TURN:
         await store.give_turn_back(tx, row)
     return True
-
-
-async def _held(tx: Tx, assignment: str) -> Row:
-    # The pool first, then its assignments: the order of `assign_owner`.
-    row = await fetch(tx, assignment)
-    await store.lock(tx, row["pool_id"])
-    return await fetch(tx, assignment)
 
 
 def sla_key(assignment: str) -> str:

@@ -16,7 +16,7 @@ async def breach(tx: Tx, fire: timers.Fire) -> None:
     """Nobody accepted in time: the next owner, the pool's fallback, or whom it escalates to."""
     tenant, assignment = int(fire.args["tenant"]), str(fire.args["assignment"])
     await tx.act_for(tenant)
-    row = await _open(tx, assignment)
+    row = await store.fetch_locked(tx, assignment)
     pool = row and await store.pool_by_id(tx, row["pool_id"])
     if row is None or pool is None or row["status"] != "assigned":
         return
@@ -47,7 +47,7 @@ def _target(pool: Row, hop: int) -> dict[str, str] | None:
 @crm.on_refused
 async def refused(tx: Tx, tenant: int, assignment: str, why: str) -> None:
     """A deleted record: void, turn and credits go back. An inactive owner: the next one gets it."""
-    row = await _open(tx, assignment)
+    row = await store.fetch_locked(tx, assignment)
     if row is None or row["status"] not in ("assigned", "accepted"):
         return
     await service.end(tx, row, "void", why, give_back=True)
@@ -65,14 +65,6 @@ async def _replaced(tx: Tx, tenant: int, row: Row, why: str) -> bool:
     held = await store.holders(tx, row["id"])
     moved = await store.assign(tx, tenant, _again(tenant, row, why, held=held))
     return bool(moved["verdict"] == "assigned")
-
-
-async def _open(tx: Tx, assignment: str) -> Row | None:
-    row = await store.fetch(tx, assignment)
-    if row is not None:
-        await store.lock(tx, row["pool_id"])
-        row = await store.fetch(tx, assignment)
-    return row
 
 
 def _again(tenant: int, row: Row, why: str, **more: Any) -> dict[str, Any]:

@@ -12,6 +12,9 @@ _FIELDS = """id, pool_id, pool, pool_version, sequence, epoch, object, sf_id, re
     reasons, hop, rerouted_from, credits, request_id, key_id, created_at, accepted_at, ended_at,
     ended_why, breach_at"""
 
+_POOL = """select id, name, fallback, fallback_kind, sla_minutes, sla_on_breach, sla_max_hops,
+    sla_escalate_to, sla_refund_turn, activity_at from routing_pools where deleted_at is null"""
+
 OUT_OF_CREDITS = "LN402"
 
 # An assignment and those that it came from, one behind the other.
@@ -42,6 +45,15 @@ async def assign(tx: Tx, tenant: int, request: dict[str, Any], at: datetime | No
 async def fetch(tx: Tx, assignment: str) -> Row | None:
     """One assignment of the tenant."""
     return await tx.one(f"select {_FIELDS} from routing_assignments where id = %s", (assignment,))
+
+
+async def fetch_locked(tx: Tx, assignment: str) -> Row | None:
+    """One assignment, its pool's row held: first the pool, as `assign_owner` does."""
+    row = await fetch(tx, assignment)
+    if row is None:
+        return None
+    await lock(tx, row["pool_id"])
+    return await fetch(tx, assignment)
 
 
 async def lock(tx: Tx, pool_id: str) -> None:
@@ -128,22 +140,12 @@ async def paid(tx: Tx, assignment: str) -> str | None:
 
 async def pool(tx: Tx, name: str) -> Row | None:
     """What the server itself has to know of a pool in force, by name."""
-    return await tx.one(
-        "select id, name, fallback, fallback_kind, sla_minutes, sla_on_breach, sla_max_hops,"
-        " sla_escalate_to, sla_refund_turn, activity_at from routing_pools"
-        " where name = %s and deleted_at is null",
-        (name,),
-    )
+    return await tx.one(f"{_POOL} and name = %s", (name,))
 
 
 async def pool_by_id(tx: Tx, pool_id: str) -> Row | None:
     """The same, by id."""
-    return await tx.one(
-        "select id, name, fallback, fallback_kind, sla_minutes, sla_on_breach, sla_max_hops,"
-        " sla_escalate_to, sla_refund_turn, activity_at from routing_pools"
-        " where id = %s and deleted_at is null",
-        (pool_id,),
-    )
+    return await tx.one(f"{_POOL} and id = %s", (pool_id,))
 
 
 async def members(tx: Tx, pool_id: str) -> list[str]:
