@@ -318,7 +318,10 @@ async def test_a_timer_that_fires_meanwhile_waits_and_finds_nothing_to_do(routin
         await store.lock(tx, held)
         firing = asyncio.create_task(timers.run_due(routing.db))
         for _ in range(200):  # until it has the timer and waits for the pool
-            waiting = "select 1 from pg_locks where not granted"
+            waiting = (  # here: other workers wait for locks of their own databases
+                "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+                " and datname = current_database()"
+            )
             if await routing.db.one(waiting):
                 break
             await asyncio.sleep(0.02)
