@@ -603,7 +603,11 @@ async def test_a_change_that_waited_for_a_deleted_pool_holds_the_one_that_took_i
         second.open_tx = tx
         await service.delete(second, "team")
         waiting = asyncio.create_task(hold())
-        while not await db.one("select 1 from pg_locks where not granted"):
+        waiting = (  # here: other workers wait for locks of their own databases
+            "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+            " and datname = current_database()"
+        )
+        while not await db.one(waiting):
             await asyncio.sleep(0.02)
         await service.create(second, PoolCreate(pool="team"))
     await waiting
