@@ -604,8 +604,9 @@ async def test_a_change_that_waited_for_a_deleted_pool_holds_the_one_that_took_i
         await service.delete(second, "team")
         waiting = asyncio.create_task(hold())
         waiting = (  # here: other workers wait for locks of their own databases
-            "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-            " and datname = current_database()"
+            "select 1 from pg_locks w join pg_locks h on h.pid = w.pid and h.database ="
+            " (select oid from pg_database where datname = current_database())"
+            " where not w.granted limit 1"
         )
         while not await db.one(waiting):
             await asyncio.sleep(0.02)

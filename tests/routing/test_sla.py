@@ -319,8 +319,9 @@ async def test_a_timer_that_fires_meanwhile_waits_and_finds_nothing_to_do(routin
         firing = asyncio.create_task(timers.run_due(routing.db))
         for _ in range(200):  # until it has the timer and waits for the pool
             waiting = (  # here: other workers wait for locks of their own databases
-                "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-                " and datname = current_database()"
+                "select 1 from pg_locks w join pg_locks h on h.pid = w.pid and h.database ="
+                " (select oid from pg_database where datname = current_database())"
+                " where not w.granted limit 1"
             )
             if await routing.db.one(waiting):
                 break
