@@ -164,14 +164,18 @@ async def add_checkpoint(tx: Tx, values: tuple[Any, ...]) -> None:
 
 async def walk(tx: Tx, after: int, limit: int | None) -> Rows:
     """Seals behind a place, in order, each with its row: see `verify` for the columns."""
-    # The rows lie in the order of the seals, more or less: looking each up beats sorting all.
-    await tx.run("select set_config(name, 'off', true) from unnest(%s::text[]) name",
-                 (["enable_hashjoin", "enable_mergejoin"],))  # fmt: skip
+    # The rows lie in the order of the seals, more or less: looking each up beats sorting all. The
+    # order of the look-up leaves the primary key alone to serve it, also where the statistics are
+    # of a time before a large import.
+    plans = ["enable_hashjoin", "enable_mergejoin", "enable_sort", "enable_seqscan"]
+    await tx.run("select set_config(name, 'off', true) from unnest(%s::text[]) name", (plans,))
     sql = (
         "select s.chain_seq, s.row_id, s.digest, s.link, r.salt, r.digest, r.tenant_id, r.id, r.at,"
         " r.action, r.object, r.object_id, r.pool, r.assigned_to, r.prev_owner, r.sequence,"
-        " r.reason, r.request_id, r.idempotency_key, r.diff from log_seals s left join route_log r"
-        " on r.tenant_id = s.tenant_id and r.at = s.at and r.id = s.row_id"
+        " r.reason, r.request_id, r.idempotency_key, r.diff from log_seals s left join lateral ("
+        "  select * from route_log r"
+        "  where r.tenant_id = s.tenant_id and r.at = s.at and r.id >= s.row_id order by r.id limit 1"
+        " ) r on r.id = s.row_id"
         " where s.tenant_id = tenant() and s.chain_seq > %s order by s.chain_seq"
     )
     return tx.stream(sql if limit is None else f"{sql} limit {int(limit)}", (after,))
