@@ -41,11 +41,23 @@ class Wanted:
 
 
 async def claim(db: Database, node: str, dead: timedelta | None, wanted: Wanted) -> list[Row]:
-    """Take runs that have nobody. `dead` None: queued ones alone, judging no peer."""
-    judges = dead is not None
+    """Take runs that have nobody. `dead` None: queued ones alone, judging no peer.
+
+    Nor does a node judge whose own beat is old when the statement runs: it waited for a database
+    that was away, and every beat is old then, this node's too, which would take its own runs.
+    """
     return await db.all(
-        "select * from claim_runs(%s, %s, %s, %s, %s, %s)",
-        (node, dead or timedelta(0), judges, wanted.held, wanted.room, wanted.only),
+        "select * from claim_runs(%(node)s, %(dead)s, %(judges)s and exists ("
+        " select from nodes where id = %(node)s and beat >= clock_timestamp() - %(dead)s"
+        "), %(held)s, %(room)s, %(only)s)",
+        {
+            "node": node,
+            "dead": dead or timedelta(0),
+            "judges": dead is not None,
+            "held": wanted.held,
+            "room": wanted.room,
+            "only": wanted.only,
+        },
     )
 
 
