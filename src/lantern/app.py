@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from lantern import __version__
+from lantern import __version__, dashboard
 from lantern.agents import api as agents_api
 from lantern.core import home, http, ids, openapi
 from lantern.core.nodes import Node
@@ -65,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.get("/", include_in_schema=False)(start_page)
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
+    dashboard.mount(app.router.routes)
     app.add_middleware(Edge, routes=app.router.routes)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app
@@ -79,8 +80,8 @@ async def healthz(request: Request) -> Response:
 
 
 async def start_page() -> Response:
-    """Who opens the printed address in a browser finds the API's documentation."""
-    return RedirectResponse("/docs")
+    """Who opens the printed address in a browser finds the dashboard."""
+    return RedirectResponse(dashboard.HOME)
 
 
 async def _refuse(request: Request, error: Exception) -> Any:

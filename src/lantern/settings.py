@@ -70,6 +70,7 @@ class LimitSettings(Group):
     forms: int = Field(600, ge=1, description="`/v1/forms/*`.")
     records: int = Field(300, ge=1, description="`/v1/records/*`.")
     privacy: int = Field(50, ge=1, description="`/v1/privacy/*`.")
+    dashboard: int = Field(600, ge=1, description="Pages and actions of the dashboard.")
     failures: int = Field(
         30, ge=1, description="Answers 401 a minute for one address; a valid key is never refused."
     )
@@ -189,6 +190,16 @@ class LogsSettings(Group):
     )
 
 
+class DashboardSettings(Group):
+    """The dashboard in the browser."""
+
+    link_minutes: int = Field(60, ge=1, description="How long a sign-in link can be used.")
+    session_hours: int = Field(168, ge=1, description="How long a browser stays signed in.")
+    refresh_seconds: float = Field(
+        2.0, gt=0, description="How often a live list looks for what has changed."
+    )
+
+
 class LogSettings(Group):
     """What the process writes to standard error."""
 
@@ -217,6 +228,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
     logs: LogsSettings = Field(default_factory=LogsSettings)
+    dashboard: DashboardSettings = Field(default_factory=DashboardSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @classmethod

@@ -82,6 +82,12 @@ async def table(call: Call, limit: int, offset: int) -> tuple[list[dict[str, Any
     return [line(row) for row in rows], total
 
 
+async def find(call: Call, part: str, limit: int) -> list[dict[str, Any]]:
+    """Agents that the key covers, by a part of their name."""
+    names = None if call.agents == ["*"] else call.agents
+    return [line(row) for row in await store.find(call.tx, part, names, limit)]
+
+
 async def table_as_operator(tx: Tx, limit: int) -> list[dict[str, Any]]:
     """The tenant's agents, newest first."""
     rows, _ = await store.page(tx, None, limit, 0)

@@ -60,6 +60,16 @@ async def page(tx: Tx, names: list[str] | None, limit: int, offset: int) -> tupl
     return rows, total["n"] if total else 0
 
 
+async def find(tx: Tx, part: str, names: list[str] | None, limit: int) -> list[Row]:
+    """Agents in force whose name holds a part, by name; `names` None: all."""
+    return await tx.all(
+        f"select {COLUMNS} from agents where status <> 'archived'"
+        " and position(lower(%(part)s) in name) > 0"
+        " and (%(names)s::text[] is null or name = any (%(names)s)) order by name limit %(limit)s",
+        {"part": part, "names": names, "limit": limit},
+    )
+
+
 def _mark(name: str) -> str:
     return f"%({name})s::jsonb" if name in _JSON else f"%({name})s"
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "run": ("run", "Run an agent and watch it."),
     "runs": ("runs", "List, show and cancel runs."),
     "agents": ("agents", "Create, list, show and delete agents."),
+    "dashboard": ("dashboard", "Print a link that opens the dashboard."),
     "keys": ("keys", "Create, list and revoke API keys."),
     "tenants": ("tenants", "Create and list tenants."),
     "routing": ("routing", "Pools, assignments, explanations and simulations."),

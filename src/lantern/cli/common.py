@@ -14,7 +14,7 @@ from lantern.core.db import Database
 from lantern.core.errors import NotFound
 from lantern.settings import Settings
 
-FIRST_TENANT = 1
+FIRST_TENANT = store.FIRST_TENANT
 
 T = TypeVar("T")
 Operation = Callable[[Database], Coroutine[Any, Any, T]]

@@ -33,7 +33,19 @@ def url(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def announce(settings: Settings, bound: socket.socket) -> None:
+def configured(settings: ServerSettings) -> str:
+    """The address that the settings name: where a server of this installation is, if one runs."""
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def sign_in_url(address: str, link: str) -> str:
+    """A page that signs in. What stands behind `#` stays in the browser: no log has it."""
+    return f"{address}/dashboard/sign-in#{link}"
+
+
+def announce(settings: Settings, bound: socket.socket, link: str) -> None:
     """Tell the operator, and whoever waits for it, that the server is ready."""
     data = "a Postgres of your own" if settings.database_url else str(settings.data_dir)
     print(f"Lantern serves {url(bound)} (data: {data})", flush=True)
+    print(f"dashboard, once: {sign_in_url(url(bound), link)}", flush=True)

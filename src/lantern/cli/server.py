@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,12 +17,22 @@ from lantern import app as application
 from lantern import node as assembly
 from lantern.cli import listener, store
 from lantern.core import home, log
+from lantern.core.db import Database
 from lantern.settings import Settings
+
+Ready = Callable[[], Awaitable[None]]
 
 
 def serve(settings: Settings, bound: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT."""
-    run(settings, Http(settings, bound, lambda: listener.announce(settings, bound)).serve())
+
+    async def ready() -> None:
+        db: Database = http.app.state.db
+        link = await store.sign_in_link(db, settings, store.FIRST_TENANT, roams=True)
+        listener.announce(settings, bound, link)
+
+    http = Http(settings, bound, ready)
+    run(settings, http.serve())
 
 
 def work(settings: Settings) -> None:
@@ -42,7 +52,7 @@ def run(settings: Settings, node: Coroutine[Any, Any, None]) -> None:
 class Http:
     """One process that serves HTTP on a socket. `ready` is called when it does."""
 
-    def __init__(self, settings: Settings, bound: socket.socket, ready: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, bound: socket.socket, ready: Ready) -> None:
         self.bound = bound
         self.app = application.create_app(settings)
         self.server = Server(self.app, settings, ready)
@@ -78,7 +88,7 @@ class Http:
 class Server(uvicorn.Server):
     """Leaves the lifespan and the signals to `Http`, so that errors and exit codes are ours."""
 
-    def __init__(self, app: FastAPI, settings: Settings, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, ready: Ready) -> None:
         seconds = settings.server.drain_seconds
         super().__init__(
             uvicorn.Config(
@@ -107,7 +117,7 @@ class Server(uvicorn.Server):
         """Listen, and say so."""
         await super().startup(sockets)
         settle_memory()
-        self.ready()
+        await self.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let runs and their readers end together, in one span of time."""

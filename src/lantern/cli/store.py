@@ -4,8 +4,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from lantern.core.db import APP_ROLE, Database, Row, Tx
+from lantern.gate import sessions
+from lantern.settings import Settings
 
 WELCOME_CREDITS = 1000
+FIRST_TENANT = 1
 FIRST_TENANT_LOCK = 0x74656E616E74  # "tenant"
 SCHEMAS = ("lantern", "lantern_log", "dbos")  # all that is ours in a database
 OLD = "lantern_replaced"
@@ -35,6 +38,13 @@ async def first_tenant(db: Database) -> None:
             " (select from list_tenants())",
             (WELCOME_CREDITS,),
         )
+
+
+async def sign_in_link(db: Database, settings: Settings, tenant: int, *, roams: bool) -> str:
+    """The secret of a new link to the dashboard. `roams`: it may go to any tenant."""
+    seconds = settings.dashboard.link_minutes * 60
+    async with db.transaction(tenant) as tx:
+        return await sessions.make_link(tx, tenant, seconds, roams=roams)
 
 
 async def nodes(db: Database, dead_seconds: float) -> list[Row]:

@@ -46,9 +46,10 @@ class Child:
 class Supervisor:
     """Keeps the number of processes until a signal."""
 
-    def __init__(self, settings: Settings, bound: socket.socket) -> None:
+    def __init__(self, settings: Settings, bound: socket.socket, link: str) -> None:
         self.settings = settings
         self.bound = bound
+        self.link = link
         self.children: list[Child] = []
         self.announced = False
         self.stopping = False
@@ -80,7 +81,7 @@ class Supervisor:
                     child.ready = True
         if not self.announced and any(child.ready for child in self.children):
             self.announced = True
-            listener.announce(self.settings, self.bound)
+            listener.announce(self.settings, self.bound, self.link)
         for child in [c for c in self.children if c.process.exitcode is not None]:
             self._replace(child)
 
@@ -106,20 +107,25 @@ class Supervisor:
 def run(settings: Settings, bound: socket.socket) -> None:
     """Serve with several processes until SIGTERM or SIGINT."""
     log.configure(settings.log)
-    asyncio.run(_prepare(settings))  # once, and with errors that are told once
-    Supervisor(settings, bound).run()
+    link = asyncio.run(_prepare(settings))  # once, and with errors that are told once
+    Supervisor(settings, bound, link).run()
 
 
-async def _prepare(settings: Settings) -> None:
+async def _prepare(settings: Settings) -> str:
     async with common.joined(settings) as (_, db):
         await store.first_tenant(db)
+        return await store.sign_in_link(db, settings, store.FIRST_TENANT, roams=True)
 
 
 def _serve(settings: Settings, bound: socket.socket, parent: Connection) -> None:
     """The child process."""
     try:
         server = load("server")  # the parent needs none of it
-        node = server.Http(settings, bound, lambda: parent.send(True))
+
+        async def ready() -> None:
+            parent.send(True)
+
+        node = server.Http(settings, bound, ready)
         server.run(settings, _watched(node, parent))
     except Exception as error:
         line, code = failures.explain(error)

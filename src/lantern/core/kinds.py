@@ -106,7 +106,7 @@ def get(name: str) -> Kind:
     return _kinds[name]
 
 
-async def start(
+async def start(  # noqa: PLR0913 - each is a column of its own
     tx: Tx,
     tenant: int,
     kind: str,
@@ -114,6 +114,7 @@ async def start(
     *,
     run_id: str | None = None,
     agent: tuple[str, str] | None = None,
+    labels: dict[str, str] | None = None,
 ) -> str:
     """Insert a queued run; any node with room starts it after the commit. Returns its id.
 
@@ -122,8 +123,8 @@ async def start(
     made = run_id or ids.new("run")
     agent_id, agent_name = agent or (None, None)
     await tx.run(
-        "insert into runs (id, tenant_id, kind, agent_id, agent_name, status, input)"
-        " values (%s, %s, %s, %s, %s, 'queued', %s::json) on conflict (id) do nothing",
+        "insert into runs (id, tenant_id, kind, agent_id, agent_name, status, input, labels)"
+        " values (%s, %s, %s, %s, %s, 'queued', %s::json, %s::jsonb) on conflict (id) do nothing",
         (
             made,
             tenant,
@@ -131,6 +132,7 @@ async def start(
             agent_id,
             agent_name,
             orjson.dumps(run_input).decode(),
+            orjson.dumps(labels or {}).decode(),
         ),
     )
     await tx.run("select pg_notify('lantern', 'queued:')")

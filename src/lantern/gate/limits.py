@@ -14,7 +14,8 @@ from lantern.settings import LimitSettings
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 PLAN = "plan"
-FAMILIES = (PLAN, *http.FLAT, "batches")
+DASHBOARD = "dashboard"
+FAMILIES = (PLAN, *http.FLAT, "batches", DASHBOARD)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,22 @@ class Doors:
             failures=self.settings.failures,
             agent=agent,
         )
+
+    def browser(self, scope: ASGIScope, needed: Scope | None, *, account: bool) -> Door:
+        """The door for a page or an action of the dashboard; its agents are checked by the services."""
+        door = self.door(scope, needed, None)
+        door.family, door.limit, door.account = DASHBOARD, self.settings.dashboard, account
+        return door
+
+    def secure(self, scope: ASGIScope) -> bool:
+        """Whether the browser came by TLS: to this process, or to a trusted proxy before it."""
+        if scope["scheme"] == "https":
+            return True
+        client = scope.get("client")
+        if not client or not self._trusted(client[0]):
+            return False
+        told = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+        return b",".join(told).rpartition(b",")[2].strip().lower() == b"https"
 
     def address(self, scope: ASGIScope) -> str:
         """The caller: the socket's address, or what a trusted proxy says."""

@@ -5,24 +5,46 @@ URLs: /v1/agents/{name}/runs, /v1/runs. Tables: runs, run_steps, run_events, str
 
 from lantern.runs import agent as _agent
 from lantern.runs.engine import Engine
+from lantern.runs.reading import (
+    Span,
+    Wanted,
+    browse,
+    count,
+    detail,
+    figures,
+    model_times,
+    of_agents,
+)
 from lantern.runs.service import (
     cancel,
     cancel_as_operator,
     fetch,
     fetch_as_operator,
+    queue,
     start_as_operator,
     table,
     table_as_operator,
 )
+from lantern.runs.stream import follow
 
 _agent.register()
 
 __all__ = [
     "Engine",
+    "Span",
+    "Wanted",
+    "browse",
     "cancel",
     "cancel_as_operator",
+    "count",
+    "detail",
     "fetch",
     "fetch_as_operator",
+    "figures",
+    "follow",
+    "model_times",
+    "of_agents",
+    "queue",
     "start_as_operator",
     "table",
     "table_as_operator",

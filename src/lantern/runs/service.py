@@ -75,15 +75,32 @@ class Launch:
 
 async def start_as_operator(tx: Tx, tenant: int, agent: str, run_input: dict[str, Any]) -> str:
     """Queue a run from the command line; raises what the API would answer."""
+    run_id = await _queue(tx, tenant, agent, run_input, {})
+    await audit.record_command(tx, tenant, "run.create", "run", run_id)
+    return run_id
+
+
+async def queue(
+    call: Call, agent: str, run_input: dict[str, Any], labels: dict[str, str] | None = None
+) -> str:
+    """Queue a run in the caller's transaction; it starts after the commit, where there is room."""
+    call.check_agent(agent)
+    run_id = await _queue(call.tx, call.tenant, agent, run_input, labels or {})
+    await audit.record(call, "run.create", "run", run_id)
+    return run_id
+
+
+async def _queue(
+    tx: Tx, tenant: int, agent: str, run_input: dict[str, Any], labels: dict[str, str]
+) -> str:
     found = await agents.get(tx, agent)
     row = await agents.of_run(tx, found["id"])
     if row["status"] == "paused" or row["refuses"]:
         verdict = "paused" if row["status"] == "paused" else "refuses"
         raise agents.refusal(agent, verdict, row["refuses"])
     _json("input", run_input)
-    run_id = await kinds.start(tx, tenant, "agent", run_input, agent=(found["id"], agent))
-    await audit.record_command(tx, tenant, "run.create", "run", run_id)
-    return run_id
+    of_agent = (found["id"], agent)
+    return await kinds.start(tx, tenant, "agent", run_input, agent=of_agent, labels=labels)
 
 
 async def fetch(tx: Tx, run_id: str, covers: Callable[[str | None], bool]) -> dict[str, Any]:
@@ -120,9 +137,8 @@ async def table_after(
     """A page of all runs the key covers, and the token of the next page."""
     covered = None if call.agents == ["*"] else call.agents
     wanted = {"agent": agent, "status": status, "agents": covered}
-    rows = await store.page_after(call.tx, wanted, _position(token), limit + 1)
-    token = _token(rows[limit - 1]) if len(rows) > limit else None
-    return [line(row) for row in rows[:limit]], token
+    rows = await store.page_after(call.tx, wanted, position(token), limit + 1)
+    return [line(row) for row in rows[:limit]], next_token(rows, limit)
 
 
 async def table_as_operator(
@@ -253,11 +269,16 @@ def _fingerprint(agent: str, text: str, labels: str) -> bytes:
     return idempotency.fingerprint(agent.encode(), text.encode(), labels.encode())
 
 
-def _token(row: Row) -> str:
-    return f"{clock.to_micros(row['created_at'])}.{row['id']}"
+def next_token(rows: list[Row], limit: int) -> str | None:
+    """The token of the page behind these rows, of which one more than `limit` was asked for."""
+    if len(rows) <= limit:
+        return None
+    last = rows[limit - 1]
+    return f"{clock.to_micros(last['created_at'])}.{last['id']}"
 
 
-def _position(token: str | None) -> tuple[datetime, str] | None:
+def position(token: str | None) -> tuple[datetime, str] | None:
+    """What a token stands for. Raises BadRequest."""
     if not token:
         return None
     micros, _, run_id = token.partition(".")
