@@ -73,6 +73,7 @@ async def new_tenant(db: Database) -> Tenant:
 # What a test model does is in its provider name: see lantern_dev.model.
 MODELS = {
     "small": "small:tokens=12;inter_ms=1",
+    "medium": "medium:tokens=80;inter_ms=10",
     "slow": "slow:tokens=400;inter_ms=20",
     "silent": "silent:fault=silent",
 }

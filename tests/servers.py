@@ -31,7 +31,13 @@ class InProcess:
         self.settings: Settings = load(database_url=dsn, **overrides)
         self.app = create_app(self.settings)
         config = uvicorn.Config(
-            self.app, port=0, loop="uvloop", log_config=None, access_log=False, lifespan="on"
+            self.app,
+            port=0,
+            loop="uvloop",
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            proxy_headers=False,  # as the product's own server: it decides itself whom to believe
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self._run, daemon=True)

@@ -25,6 +25,11 @@ def iso(moment: datetime) -> str:
     return text.removesuffix(".000") + "Z"
 
 
+def parse(text: str) -> datetime:
+    """The moment that `iso` has written."""
+    return datetime.fromisoformat(text)
+
+
 def iso_ms(epoch: int) -> str:
     """`iso` of milliseconds since 1970, always with a fraction; made for the event stream."""
     seconds, ms = divmod(epoch, 1000)

@@ -5,7 +5,7 @@ commit before the answer starts.
 """
 
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -61,7 +61,7 @@ class Refused(Exception):
 
 def mount(routes: list[Any]) -> None:
     """Add every page, action and stream to the application's routes."""
-    for route in ROUTES:
+    for route in sorted(ROUTES, key=_exactness):
         method = "POST" if route.kind == "action" else "GET"
         routes.append(
             Place(route.path, _endpoint(route), methods=[method], include_in_schema=False)
@@ -69,6 +69,11 @@ def mount(routes: list[Any]) -> None:
     files = f"{HOME}/static/{{digest}}/{{name:path}}"
     routes.append(Place(files, static.serve, methods=["GET"], include_in_schema=False))
     routes.append(Place(f"{HOME}/{{rest:path}}", _nowhere, include_in_schema=False))
+
+
+def _exactness(route: Route) -> list[bool]:
+    """Words before names: `/agents/new` is no agent."""
+    return ["{" in part for part in route.path.split("/")]
 
 
 def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
@@ -189,7 +194,7 @@ def _to_sign_in(request: Request) -> Response:
 
 
 def _sent(request: Request, answer: Response) -> Response:
-    headers: MutableMapping[str, str] = answer.headers
+    headers = answer.headers
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if isinstance(answer, EventStream):

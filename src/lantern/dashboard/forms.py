@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from lantern.core import http
 from lantern.core.errors import BadRequest, LanternError
 
+OTHER_FORM = "This is not of the form that is asked for"  # the hint beside the field says which
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -31,7 +32,8 @@ def faults(error: LanternError) -> dict[str, str]:
     for detail in details:
         if isinstance(detail, dict) and "loc" in detail:
             name = ".".join(str(part) for part in detail["loc"][1:] if not isinstance(part, int))
-            found.setdefault(name, str(detail["msg"]))
+            pattern = detail.get("type") == "string_pattern_mismatch"
+            found.setdefault(name, OTHER_FORM if pattern else str(detail["msg"]))
     return found or {"": error.message}
 
 

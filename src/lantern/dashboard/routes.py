@@ -32,14 +32,14 @@ ROUTES: list[Route] = []
 
 
 def page(
-    path: str, scope: Scope = "read", *, account: bool = False, tx: bool = True
+    path: str, scope: Scope | None = "read", *, account: bool = False, tx: bool = True
 ) -> Callable[[H], H]:
-    """A GET that answers HTML. `path` is below /dashboard."""
+    """A GET that answers HTML. `path` is below /dashboard. `scope` None: without a session too."""
     return _register("page", path, (scope, account, tx))
 
 
 def action(
-    path: str, scope: Scope = "write", *, account: bool = False, tx: bool = True
+    path: str, scope: Scope | None = "write", *, account: bool = False, tx: bool = True
 ) -> Callable[[H], H]:
     """A POST of a form, with the session's token; an answer of 400 and more writes nothing."""
     return _register("action", path, (scope, account, tx))
@@ -50,7 +50,7 @@ def stream(path: str, scope: Scope = "read", *, account: bool = False) -> Callab
     return _register("stream", path, (scope, account, False))
 
 
-def _register(kind: Kind, path: str, what: tuple[Scope, bool, bool]) -> Callable[[H], H]:
+def _register(kind: Kind, path: str, what: tuple[Scope | None, bool, bool]) -> Callable[[H], H]:
     def register(handler: H) -> H:
         ROUTES.append(Route(f"{HOME}{path}", kind, handler, *what))
         return handler

@@ -119,6 +119,14 @@ class View:
         """An example of snippets/ for this host."""
         return render.snippet(name, self.origin)
 
+    def curl(self, method: str, path: str, body: str | None = None) -> str:
+        """The API call that a page mirrors, for a terminal with LANTERN_KEY set."""
+        verb = "" if method == "GET" else f" -X {method}"
+        text = f'curl{verb} "{self.origin}{path}" -H "Authorization: Bearer $LANTERN_KEY"'
+        if body is None:
+            return text
+        return f"{text} -H \"Content-Type: application/json\" -d '{body}'"
+
     def digest(self, html: str) -> str:
         """What tells two states of a live place apart; the words of relative times do not."""
         return render.digest(html)

@@ -35,6 +35,11 @@ create table credit_days (
 create index runs_troubled on runs (tenant_id, status, created_at desc, id desc)
     where status in ('failed', 'cancelled', 'paused');
 
+-- The few assignments that did not last, likewise. What lasts is not in it: an assignment costs no more.
+create index routing_assignments_ended
+    on routing_assignments (tenant_id, status, created_at desc, id desc)
+    where status in ('void', 'bad_fit', 'rerouted');
+
 do $$
 declare
     t text;
@@ -47,7 +52,7 @@ begin
         execute format('grant select, insert, update, delete on %I to lantern_system', t);
     end loop;
 end $$;
-grant insert on dashboard_links, dashboard_sessions to lantern_app;
+grant select, insert on dashboard_links, dashboard_sessions to lantern_app;
 grant select, insert on credit_days to lantern_app;
 grant create on schema lantern to lantern_system;  -- taken back at the end
 

@@ -182,3 +182,100 @@ async def gap_lengths(tx: Tx, pool_id: str) -> tuple[int, dict[str, int]]:
         (pool_id,),
     )
     return (rows[0]["ring"] if rows else 1), {row["user_id"]: row["turns"] for row in rows}
+
+
+# ---------------------------------------------------------------- lists without an end
+LOOKED = 20_000  # rows that a condition without an index may look at
+ENDED = ("void", "bad_fit", "rerouted")  # few: they have an index
+_NEWEST = ("created_at desc, id desc", "(created_at, id) < (%(at)s, %(id)s)")
+_BY_NUMBER = ("sequence desc", "sequence < %(sequence)s")
+_TABLE = "routing_assignments a where a.tenant_id = tenant()"
+
+
+async def position(tx: Tx, assignment: str) -> Row | None:
+    """Where an assignment stands in the lists."""
+    return await tx.one(
+        "select id, created_at as at, sequence from routing_assignments where id = %s",
+        (assignment,),
+    )
+
+
+async def browse(
+    tx: Tx, wanted: dict[str, str], after: Row | None, limit: int
+) -> tuple[list[Row], str | None]:
+    """Assignments behind a position, newest first, and the id of the last one that was looked at.
+
+    None: it was looked to the end. `wanted`: pool, record, owner, status, what is asked for alone.
+    """
+    source, rest, (order, behind) = await _source(tx, wanted)
+    most = LOOKED if rest else limit
+    place = f" and {behind}" if after else ""
+    back = order.replace(" desc", "")
+    found = await tx.one(
+        f"with looked as materialized ({source.format(where=place, order=order)}),"
+        f" ends as (select distinct on (part) *, count(*) over (partition by part) as n"
+        f" from looked order by part, {back}),"
+        f" cut as (select * from ends where n >= %(most)s order by {order} limit 1)"
+        f" select (select id from cut) as cut, (select array_agg(id order by {order}) from ("
+        f" select * from looked l where {rest or 'true'} and not exists (select from cut c"
+        f" where (l.{back.replace(', ', ', l.')}) < (c.{back.replace(', ', ', c.')}))"
+        f" order by {order} limit %(limit)s) f) as ids",
+        {**wanted, **(after or {}), "limit": limit, "most": most},
+    )
+    ids: list[str] = (found and found["ids"]) or []
+    rows = await tx.all(f"select {_FIELDS} from routing_assignments where id = any (%s)", (ids,))
+    by_id = {row["id"]: row for row in rows}
+    return [by_id[one] for one in ids], found["cut"] if found else None
+
+
+async def count(tx: Tx, wanted: dict[str, str], most: int) -> int | None:
+    """How many there are, up to `most`; None: that cannot be told from an index."""
+    source, rest, (order, _) = await _source(tx, wanted)
+    if rest:
+        return None
+    row = await tx.one(
+        f"select count(*) as n from (select 1 from ({source.format(where='', order=order)}) s"
+        " limit %(most)s) c",
+        {**wanted, "most": most},
+    )
+    return row["n"] if row else 0
+
+
+async def _source(tx: Tx, wanted: dict[str, str]) -> tuple[str, str, tuple[str, str]]:
+    """Rows that an index finds in order, up to `most` a part; the conditions that it leaves; the order."""
+    conditions = {
+        "pool": "pool = %(pool)s",
+        "owner": "assigned_to = %(owner)s",
+        "status": "status = %(status)s",
+    }
+    rest = {name: text for name, text in conditions.items() if name in wanted}
+    fields = "select a.id, a.created_at, a.sequence, a.pool, a.assigned_to, a.status"
+    if "record" in wanted:  # a handful: no order that another index offers
+        here = "".join(f" and a.{text}" for text in rest.values())
+        plain = "a.created_at + interval '0' desc, a.id desc"
+        return (
+            f"{fields}, 0 as part from {_TABLE} and a.record = %(record)s{here}{{where}}"
+            f" order by {plain} limit %(most)s",
+            "",
+            _NEWEST,
+        )
+    ending = "{where} order by {order} limit %(most)s"
+    if wanted.get("status") in ENDED:
+        del rest["status"]
+        few = f" and a.status = %(status)s and a.status in {ENDED}"
+        return (
+            f"{fields}, 0 as part from {_TABLE}{few}{ending}",
+            " and ".join(rest.values()),
+            _NEWEST,
+        )
+    if "pool" not in wanted and "owner" not in wanted:
+        source = f"{fields}, 0 as part from {_TABLE}{ending}"
+        return source, " and ".join(rest.values()), _NEWEST
+    named = "where p.name = %(pool)s" if rest.pop("pool", None) else ""
+    owned = " and a.assigned_to = %(owner)s" if rest.pop("owner", None) else ""
+    # A pool's numbers go on where those of a deleted one of its name end.
+    source = (
+        f"select a.* from routing_pools p cross join lateral ({fields}, p.id as part from {_TABLE}"
+        f" and a.pool_id = p.id{owned}{ending}) a {named}"
+    )
+    return source, " and ".join(rest.values()), _NEWEST if owned else _BY_NUMBER

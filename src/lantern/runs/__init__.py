@@ -18,6 +18,7 @@ from lantern.runs.reading import (
 from lantern.runs.service import (
     cancel,
     cancel_as_operator,
+    cancel_run,
     fetch,
     fetch_as_operator,
     queue,
@@ -36,6 +37,7 @@ __all__ = [
     "browse",
     "cancel",
     "cancel_as_operator",
+    "cancel_run",
     "count",
     "detail",
     "fetch",

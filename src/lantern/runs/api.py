@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 
 from lantern.core import http
 from lantern.core.errors import BadRequest
-from lantern.gate import audit
 from lantern.gate.auth import Call, Current
 from lantern.gate.hot import HotRoute
 from lantern.gate.limits import needs
@@ -57,8 +56,7 @@ async def cancel_run(
     call: Current, request: Request, run_id: str, body: Cancel | None = None
 ) -> Any:
     """Cancel a run: final at once, its model call is aborted within a second."""
-    await service.cancel(call.tx, run_id, body.reason if body else None, call.covers)
-    await audit.record(call, "run.cancel", "run", run_id)
+    await service.cancel_run(call, run_id, body.reason if body else None)
     engine: Engine = request.app.state.engine
     call.after_commit.append(lambda: engine.stop_cancelled(run_id))
     return http.Json({"run_id": run_id, "status": "cancelled"})

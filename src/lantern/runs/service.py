@@ -164,6 +164,12 @@ async def cancel(
         await store.close_unowned(tx, before["tenant_id"], run_id, event)
 
 
+async def cancel_run(call: Call, run_id: str, reason: str | None) -> None:
+    """`cancel`, for a caller, in the audit log."""
+    await cancel(call.tx, run_id, reason, call.covers)
+    await audit.record(call, "run.cancel", "run", run_id)
+
+
 async def cancel_as_operator(tx: Tx, tenant: int, run_id: str, reason: str | None) -> None:
     """Cancel a run from the command line."""
     await cancel(tx, run_id, reason, _all)

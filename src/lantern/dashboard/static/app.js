@@ -169,11 +169,12 @@ document.addEventListener("htmx:sse:after:connection", () => document.body.remov
 // Follows the text while its end is in view, and lets go when one scrolls up.
 const tokens = $("#tokens[data-live]");
 if (tokens) {
-  let close = true;
-  const end = () => document.documentElement.scrollHeight - innerHeight - scrollY;
-  addEventListener("scroll", () => (close = end() < 80), { passive: true });
+  let near = true;
+  tokens.addEventListener("scroll", () => {
+    near = tokens.scrollHeight - tokens.clientHeight - tokens.scrollTop < 40;
+  }, { passive: true });
   new MutationObserver(() => {
-    if (close && tokens.getBoundingClientRect().bottom > innerHeight) scrollTo(0, document.documentElement.scrollHeight);
+    if (near) tokens.scrollTop = tokens.scrollHeight;
   }).observe(tokens, { childList: true, characterData: true, subtree: true });
 }
 

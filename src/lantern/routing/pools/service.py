@@ -15,7 +15,7 @@ from lantern.core.sfids import record_key
 from lantern.gate import audit
 from lantern.gate.auth import Call
 from lantern.routing.pools import models, sheet, store
-from lantern.routing.pools.models import MemberChange, PoolChange, PoolCreate, Simulation
+from lantern.routing.pools.models import MemberChange, Policy, PoolChange, PoolCreate, Simulation
 from lantern.routing.pools.pool import Member, Pool, changed, made, member, view, wire
 from lantern.routing.pools.replay import affordable
 from lantern.routing.pools.simulation import simulate as decide_again
@@ -66,6 +66,14 @@ async def put(call: Call, name: str, body: PoolChange) -> dict[str, Any]:
     return await show(call.tx, name)
 
 
+async def change_policy(call: Call, name: str, policy: Policy, version: int) -> None:
+    """Another policy for the same members. Conflict: `version` is not the pool's."""
+    pool = await _held(call.tx, name)
+    if version != pool.version:
+        raise Conflict(f"The pool is at version {pool.version}")
+    await _rewrite(call, "pool.change", changed(pool, policy, pool.members))
+
+
 async def delete(call: Call, name: str) -> None:
     """End a pool; its assignments stay."""
     pool = await _held(call.tx, name)
@@ -104,13 +112,8 @@ async def import_members(call: Call, name: str, text: str, rules: FileRules) -> 
     pool = await _held(call.tx, name)
     known = {m.key: m for m in pool.members}
     found = sheet.read(text, {} if rules.replace else known)
-    if found.refused and not rules.partial:
-        first = found.refused[0]
-        raise BadRequest(
-            f"{len(found.refused)} rows are refused, nothing was changed; "
-            f"line {first['line']}, {first['field']}: {first['message']}",
-            details={"refused": found.refused[:MOST_REFUSED]},
-        )
+    if not rules.partial:
+        _all_or_nothing(found)
     named = {m.key: m for m in found.members}
     gone = {key for key in known if key not in named and key not in found.spared}
     gone = gone if rules.replace else set()
@@ -124,6 +127,13 @@ async def import_members(call: Call, name: str, text: str, rules: FileRules) -> 
     version = pool.version + any(counts.values())
     refused = found.refused[:MOST_REFUSED]
     return {"pool": pool.name, "version": version, **counts, "refused": refused}
+
+
+def members_in(text: str) -> list[dict[str, Any]]:
+    """The members of a CSV text, as requests carry them. BadRequest: rows are refused."""
+    found = sheet.read(text, {})
+    _all_or_nothing(found)
+    return [wire(someone) for someone in found.members]
 
 
 async def simulate(call: Call, name: str, body: Simulation) -> dict[str, Any]:
@@ -176,6 +186,16 @@ async def _record(call: Call, action: str, pool: Pool, user: str | None = None) 
     if user is not None:
         detail["user_id"] = user
     await audit.record(call, action, "pool", pool.id, detail)
+
+
+def _all_or_nothing(found: sheet.Sheet) -> None:
+    if found.refused:
+        first = found.refused[0]
+        raise BadRequest(
+            f"{len(found.refused)} rows are refused, nothing was changed; "
+            f"line {first['line']}, {first['field']}: {first['message']}",
+            details={"refused": found.refused[:MOST_REFUSED]},
+        )
 
 
 def _place(pool: Pool, user: str) -> int:

@@ -17,6 +17,9 @@ _UNKNOWN_ZONE = "22023"
 _NAMES = ", ".join(rows.POLICY)
 _MARKS = ", ".join(f"%({name})s" for name in rows.POLICY)
 
+_OF_MEMBER = (
+    "routing_assignments a where a.tenant_id = tenant() and a.pool_id = %s and a.assigned_to = u.id"
+)
 _LIVE = "p.name = %s and p.deleted_at is null"
 
 
@@ -128,16 +131,27 @@ async def counts(tx: Tx, pool: Pool, at: datetime) -> dict[str, Counts]:
     if not capped:
         return {}
     begun = [eligibility.starts(at, m.person.timezone) for m in capped]
+    since = [
+        week if m.person.caps.week is not None else day if m.person.caps.day is not None else hour
+        for m, (hour, day, week) in zip(capped, begun, strict=True)
+    ]
     found = await tx.all(
-        "select u.id, count(*) filter (where a.created_at >= u.hour) as hour,"
-        " count(*) filter (where a.created_at >= u.day) as day,"
-        " count(*) filter (where a.created_at >= u.week) as week,"
-        " count(*) filter (where a.status = 'assigned') as open"
-        " from unnest(%s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
-        " as u (id, hour, day, week) join routing_assignments a on a.pool_id = %s"
-        " and a.assigned_to = u.id and a.status in ('assigned', 'accepted')"
-        " and (a.created_at >= u.week or a.status = 'assigned') group by u.id",
-        ([m.user_id for m in capped], *map(list, zip(*begun, strict=True)), pool.id),
+        "select u.id, c.*, o.* from unnest(%s::text[], %s::timestamptz[], %s::timestamptz[],"
+        " %s::timestamptz[], %s::bool[]) as u (id, hour, day, since, opens) cross join lateral ("
+        "select count(*) filter (where a.created_at >= u.hour) as hour,"
+        " count(*) filter (where a.created_at >= u.day) as day, count(*) as week"
+        f" from {_OF_MEMBER} and a.status in ('assigned', 'accepted')"
+        " and a.created_at >= u.since) c cross join lateral (select count(*) as open"
+        f" from {_OF_MEMBER} and a.status = 'assigned' and u.opens) o",
+        (
+            [m.user_id for m in capped],
+            [hour for hour, _, _ in begun],
+            [day for _, day, _ in begun],
+            since,
+            [m.person.caps.open is not None for m in capped],
+            pool.id,
+            pool.id,
+        ),
     )
     return {row.pop("id"): Counts(**row) for row in found}
 
@@ -181,3 +195,48 @@ async def _insert_members(tx: Tx, tenant: int, pool: Pool) -> None:
         " gaps bigint[], seat bigint)",
         (tenant, pool.id, orjson.dumps(members).decode()),
     )
+
+
+# ---------------------------------------------------------------- who got how many turns
+# Turns that were given back count for nobody: the member has them still before it.
+_NEWEST = """with newest as materialized (select sequence, created_at, pool_version, epoch, status,
+    assigned_to, users, reasons, case
+        when method = 'sticky' and %(sticky)s then 'turns'
+        when method not in ('rotation', 'top', 'hold') then 'beside'
+        when status = any (%(back)s) and not assigned_to = any (%(keep)s) then 'back'
+        else 'turns' end as kind
+    from routing_assignments where tenant_id = tenant() and pool_id = %(pool)s
+    order by sequence desc limit %(most)s)"""
+
+
+async def results(tx: Tx, pool: Pool, most: int) -> list[Row]:
+    """The newest assignments of today's rotation, by who got them and what became of the turn."""
+    return await tx.all(
+        f"{_NEWEST} select assigned_to, kind, count(*) as n, min(sequence) as first,"
+        " max(sequence) as last, min(created_at) as since, min(pool_version) as version,"
+        " count(*) filter (where status = 'assigned') as open"
+        " from newest where epoch = %(epoch)s group by assigned_to, kind",
+        _turns(pool, most),
+    )
+
+
+async def masks(tx: Tx, pool: Pool, most: int) -> list[Row]:
+    """Who could be picked at those of them that were turns of members: `users`, `reasons`, how often."""
+    return await tx.all(
+        f"{_NEWEST} select users, reasons, count(*) as n from newest where epoch = %(epoch)s"
+        " and kind = 'turns' and assigned_to = any (%(members)s) group by users, reasons",
+        _turns(pool, most),
+    )
+
+
+def _turns(pool: Pool, most: int) -> dict[str, object]:
+    sla = pool.policy.sla
+    return {
+        "pool": pool.id,
+        "epoch": pool.epoch,
+        "most": most,
+        "sticky": pool.policy.sticky_counts,
+        "back": ["void", "bad_fit", *(["rerouted"] if sla and sla.refund_turn else [])],
+        "members": [m.user_id for m in pool.members],
+        "keep": [m.user_id for m in pool.members if not m.credit_back],
+    }
