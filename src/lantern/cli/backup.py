@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from lantern.cli import common, options, store
-from lantern.core import home, jobs, migrate, postgres
+from lantern.core import home, jobs, migrate, nodes, postgres
 from lantern.core.db import Database, environment
 from lantern.core.errors import BadRequest, Conflict, Unavailable
 from lantern.settings import Settings
@@ -106,8 +106,8 @@ async def _restore(settings: Settings, file: Path, force: bool) -> dict[str, Any
 
 
 async def _check_free(settings: Settings, db: Database, force: bool) -> None:
-    if nodes := await store.nodes(db, settings.nodes.dead_seconds):
-        raise Conflict(f"{len(nodes)} node(s) work on this database: stop them first")
+    if found := await nodes.at_work(db, settings.nodes.dead_seconds):
+        raise Conflict(f"{len(found)} node(s) work on this database: stop them first")
     if await store.tenants(db) and not force:
         raise Conflict("The database is not empty: --force replaces what is there")
     if await store.has_old(db):

@@ -7,33 +7,22 @@ import platform
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from lantern.cli import listener, store
-from lantern.core import clock, home, migrate, postgres
+from lantern.core import clock, home, migrate, nodes, postgres
 from lantern.core.db import Database, DatabaseError
 from lantern.core.errors import LanternError
 from lantern.core.web import Web
-from lantern.llm import Limits, Message, Model, ModelError, Models
+from lantern.llm import Model, Models
 from lantern.settings import Settings
 
 GIGABYTE = 1_000_000_000
 OLDEST_POSTGRES = 15
 SKEW_SECONDS = 2.0  # what a person notices in timestamps; limits and beats use the database's clock
 DRIFT = 0.05
-MODEL_SECONDS = 30.0
-
-_MENDS = {
-    "auth": "set the variable that `api_key_env` names to a valid key",
-    "rate": "wait, or raise the limits of your account there",
-    "timeout": "check `base_url`, and that the model is loaded",
-    "hangup": "check `base_url`, and that the server is up",
-    "garbage": "check `base_url` and `protocol`: this is not the protocol's answer",
-    "bad_request": "check `model`: the provider refuses the request",
-    "server": "check `base_url`; if it is right, the provider has trouble: try again later",
-}
 
 
 @dataclass(frozen=True)
@@ -142,8 +131,8 @@ async def _inside(settings: Settings, place: home.Home, where: str) -> AsyncIter
         yield await _role(db, place)
         yield _durability(facts)
         yield await _clock(db)
-        nodes = await store.nodes(db, settings.nodes.dead_seconds)
-        names = ", ".join(f"{n['role']} on {n['host']} (pid {n['pid']})" for n in nodes)
+        alive = await nodes.at_work(db, settings.nodes.dead_seconds)
+        names = ", ".join(f"{n['role']} on {n['host']} (pid {n['pid']})" for n in alive)
         yield Check("nodes", "ok", names or "none at work: `lantern serve` starts one")
     finally:
         await db.close()
@@ -207,22 +196,10 @@ async def _model(models: Models, model: Model) -> Check:
             return Check(name, "ok", "built in, last resort: quotes sentences of its input")
         mend = "set OPENAI_API_KEY or ANTHROPIC_API_KEY, run Ollama, or add [[models]]"
         return Check(name, "warn", "no language model is configured: answers are quotes", mend)
-    began = clock.monotonic()
-    asked = [Message("user", "Answer with the word ok.")]
-    try:
-        async with asyncio.timeout(MODEL_SECONDS):
-            async with aclosing(
-                models.stream(model, asked, limits=Limits(max_tokens=16))
-            ) as answer:
-                async for chunk in answer:
-                    if chunk.deltas or chunk.done:
-                        break
-    except ModelError as error:
-        return Check(name, "fail", str(error), _MENDS[error.kind])
-    except TimeoutError:
-        return Check(name, "fail", f"silent for {MODEL_SECONDS:.0f} s", _MENDS["timeout"])
-    took = f"first token after {clock.monotonic() - began:.2f} s"
+    found = await models.probe(model)
+    if found.seconds is None:
+        return Check(name, "fail", found.detail, found.mend)
     if model.price is None:
         mend = "set input_usd_per_mtok and output_usd_per_mtok: runs have no cost without them"
-        return Check(name, "warn", f"{took}; its price is not known", mend)
-    return Check(name, "ok", took)
+        return Check(name, "warn", f"{found.detail}; its price is not known", mend)
+    return Check(name, "ok", found.detail)

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import orjson
 
-from lantern.cli import load, store
-from lantern.core import home
+from lantern.cli import load
+from lantern.core import home, nodes
 from lantern.core.bus import Bus
 from lantern.core.db import Database
 from lantern.core.events import FINAL
@@ -27,7 +27,7 @@ async def follow(
     while True:
         source: AsyncGenerator[bytes, None] = (
             _from_others(settings, db, run_id, seen)
-            if await store.nodes(db, settings.nodes.dead_seconds)
+            if await nodes.at_work(db, settings.nodes.dead_seconds)
             else load("here").work(settings, place, run_id, seen)
         )
         async with aclosing(source) as frames:
@@ -61,7 +61,7 @@ async def _from_others(
             if pending.done():
                 data, pending = pending.result(), None
                 yield data
-            elif not await store.nodes(db, settings.nodes.dead_seconds):
+            elif not await nodes.at_work(db, settings.nodes.dead_seconds):
                 return
     finally:
         if pending:

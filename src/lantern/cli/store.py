@@ -47,15 +47,6 @@ async def sign_in_link(db: Database, settings: Settings, tenant: int, *, roams: 
         return await sessions.make_link(tx, tenant, seconds, roams=roams)
 
 
-async def nodes(db: Database, dead_seconds: float) -> list[Row]:
-    """Processes at work on this database: id, role, host, pid."""
-    return await db.all(
-        "select id, role, host, pid, version, started_at from nodes"
-        " where beat > clock_timestamp() - make_interval(secs => %s) order by started_at",
-        (dead_seconds,),
-    )
-
-
 async def server_facts(db: Database) -> dict[str, str]:
     """Settings of the database server that `doctor` looks at."""
     names = ["server_version", "fsync", "full_page_writes", "synchronous_commit"]

@@ -124,6 +124,25 @@ class Database:
             await self._pool.close()
             raise Unavailable("The database does not answer") from error
 
+    def use(self) -> dict[str, int]:
+        """Connections of the pool: `size`, `free`, `waiting` for one, `most`."""
+        found = self._pool.get_stats()
+        return {
+            "size": found.get("pool_size", 0),
+            "free": found.get("pool_available", 0),
+            "waiting": found.get("requests_waiting", 0),
+            "most": self.settings.pool_size,
+        }
+
+    async def facts(self) -> Row:
+        """The server: `version`, `bytes` of this database, `migrations`, `latest` of them."""
+        row = await self.one(
+            "select current_setting('server_version') as version,"
+            " pg_database_size(current_database()) as bytes, count(*) as migrations,"
+            " max(name) as latest from schema_migrations where name like '0%'"
+        )
+        return row or {}
+
     async def close(self) -> None:
         """Give the connections back."""
         await self._pool.close()

@@ -16,7 +16,7 @@ from typing import Literal
 from lantern import __version__
 from lantern.core import clock, ids, log
 from lantern.core.bus import TROUBLE
-from lantern.core.db import Database, Tx
+from lantern.core.db import Database, Row, Tx
 from lantern.settings import NodeSettings
 
 _log = log.get(__name__)
@@ -167,3 +167,18 @@ class Node:
         _log.warning("node.suspended", node=self.id)
         for hook in self.on_suspend:
             await hook()
+
+
+async def at_work(db: Database, dead_seconds: float) -> list[Row]:
+    """Processes at work on this database."""
+    return [row for row in await known(db, dead_seconds) if not row["dead"]]
+
+
+async def known(db: Database, dead_seconds: float) -> list[Row]:
+    """Processes at work on this database, and those that fell silent in the last ten minutes (`dead`)."""
+    return await db.all(
+        "select id, role, host, pid, version, started_at, beat,"
+        " beat < clock_timestamp() - make_interval(secs => %(dead)s) as dead from nodes"
+        " where beat > clock_timestamp() - interval '10 minutes' order by started_at limit 200",
+        {"dead": dead_seconds},
+    )

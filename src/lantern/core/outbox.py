@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from lantern.core.db import Database, Tx
+from lantern.core.db import Database, Row, Tx
 
 KEEP_DAYS = 30
 
@@ -93,6 +93,23 @@ async def state(tx: Tx, topic: str, id: str) -> str | None:
     """`pending`, `done`, `failed` or `superseded`; None: never promised, or over its retention."""
     row = await tx.one("select state from outbox where topic = %s and id = %s", (topic, id))
     return str(row["state"]) if row else None
+
+
+async def waiting(tx: Tx) -> Row:
+    """The tenant's promises: `pending`, `oldest` of these, `failed` in the last day, `error` of the newest."""
+    row = await tx.one(
+        "select count(*) as pending,"
+        " min(created_at) as oldest,"
+        " (array_agg(error order by created_at desc) filter (where error is not null))[1] as error"
+        " from (select created_at, error from outbox where tenant_id = tenant()"
+        "  and state = 'pending' limit 10001) p"
+    )
+    failed = await tx.one(
+        "select count(*) as n from (select 1 from outbox where tenant_id = tenant()"
+        " and state = 'failed' and finished_at > clock_timestamp() - interval '1 day'"
+        " limit 10001) f"
+    )
+    return {**(row or {}), "failed": failed["n"] if failed else 0}
 
 
 async def withdraw(tx: Tx, topic: str, id: str) -> None:

@@ -17,7 +17,7 @@ import orjson
 from cronsim import CronSim, CronSimError
 
 from lantern.core import clock, jobs, log
-from lantern.core.db import ConnectionLost, Database, Tx
+from lantern.core.db import ConnectionLost, Database, Row, Tx
 from lantern.core.errors import BadRequest, Unavailable
 
 BUDGET_SECONDS = 0.5  # of one look: it shares a loop with the heartbeat
@@ -98,6 +98,15 @@ async def at(
         " on conflict (key) do update set job = excluded.job, args = excluded.args,"
         " cron = null, due_at = excluded.due_at",
         (key, job, _json(args), when),
+    )
+
+
+async def upcoming(db: Database, limit: int = 20) -> list[Row]:
+    """The timers with a cron line, the next one first: key, cron, timezone, due_at."""
+    return await db.all(
+        "select key, job, cron, timezone, due_at from timers where cron is not null"
+        " order by due_at limit %s",
+        (limit,),
     )
 
 

@@ -1,6 +1,7 @@
 """One request of a browser, as the pages see it."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -38,6 +39,16 @@ class View:
     def tx(self) -> Tx:
         """The transaction of this request."""
         return self.call.tx
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """One that the handler opens itself (`tx=False`); it commits at the end."""
+        async with self.call.db.transaction(self.call.tenant) as tx:
+            self.call.open_tx = tx
+            try:
+                yield tx
+            finally:
+                self.call.open_tx = None
 
     @property
     def settings(self) -> Settings:

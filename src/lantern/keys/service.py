@@ -14,6 +14,7 @@ from lantern.keys import store
 from lantern.keys.models import KeyCreate
 
 PREFIX = 12  # characters of a key that lists show: `lnt_` and eight more
+RESTORE_SECONDS = 300
 KEY_ID = re.compile(r"key_[0-9a-z]{26}")
 
 
@@ -56,6 +57,16 @@ async def revoke(call: Call, key_id: str) -> None:
     """
     await _revoke(call.tx, key_id, call.agents)
     await audit.record(call, "key.revoke", "key", key_id)
+
+
+async def restore(call: Call, key_id: str) -> dict[str, Any]:
+    """Take a revocation back within RESTORE_SECONDS. NotFound: too late, or as for `revoke`."""
+    known = KEY_ID.fullmatch(key_id)
+    row = known and await store.restore(call.tx, key_id, call.agents, RESTORE_SECONDS)
+    if not row:
+        raise NotFound("No key was revoked in the last five minutes under this id")
+    await audit.record(call, "key.restore", "key", key_id)
+    return shown(row)
 
 
 async def revoke_as_operator(tx: Tx, tenant: int, key_id: str) -> None:

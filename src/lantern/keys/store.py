@@ -44,3 +44,14 @@ async def revoke(tx: Tx, key_id: str, agents: list[str]) -> Row | None:
         f" where id = %(key)s and {_IN_REACH} returning {COLUMNS}",
         {"key": key_id, "agents": agents},
     )
+
+
+async def restore(tx: Tx, key_id: str, agents: list[str], seconds: int) -> Row | None:
+    """Put a key in force again that ended less than so long ago; None: there is none."""
+    return await tx.one(
+        "update api_keys set revoked_at = null where id = %(key)s"
+        " and revoked_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
+        " and (%(agents)s::text[] = array['*'] or agents <@ %(agents)s)"
+        f" returning {COLUMNS}",
+        {"key": key_id, "agents": agents, "seconds": seconds},
+    )

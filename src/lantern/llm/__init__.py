@@ -13,7 +13,8 @@ from lantern.core.web import Web
 from lantern.llm import builtin, models, prices
 from lantern.llm.builtin import PLAN_CUE
 from lantern.llm.call import Caller
-from lantern.llm.router import AUTO, CAPABILITIES, Router
+from lantern.llm.probe import Probe, probe
+from lantern.llm.router import AUTO, CAPABILITIES, Outcome, Router
 from lantern.llm.types import (
     Choice,
     Chunk,
@@ -44,7 +45,9 @@ __all__ = [
     "ModelError",
     "Models",
     "NoModel",
+    "Outcome",
     "Price",
+    "Probe",
     "Tool",
     "ToolCall",
     "UnknownModel",
@@ -108,6 +111,15 @@ class Models:
         """Every model, in order of preference."""
         return self._router.table
 
+    @property
+    def outcomes(self) -> Mapping[str, Outcome]:
+        """How the last call of each model went, by name; this process alone."""
+        return self._router.outcomes
+
+    def rests(self, model: Model) -> float:
+        """Seconds for which a model is left alone, because it failed; 0: it is not."""
+        return self._router.rests(model)
+
     def known(self, name: str) -> bool:
         """Whether an agent may name it: a model, `auto` or a capability."""
         return self._router.known(name)
@@ -131,6 +143,13 @@ class Models:
         if model.protocol == "builtin":
             return builtin.stream(messages, limits or Limits(), model.pace or self._pace)
         return self._caller.stream(model, messages, tools, limits or Limits())
+
+    async def probe(self, model: Model) -> Probe:
+        """Whether a model answers now: it is asked for a few tokens."""
+        found = await probe(lambda messages, limits: self.stream(model, messages, (), limits))
+        if found.seconds is not None:
+            self.note_ok(model)  # it was cut off after its first token
+        return found
 
     def cost(self, model: Model, usage: Usage | None) -> Decimal | None:
         """US dollars; None when the price or the usage is not known."""

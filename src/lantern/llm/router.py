@@ -5,6 +5,7 @@ A pure choice over the table, with one memory: who failed lately and until when 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from lantern.core import clock
 from lantern.llm.types import Choice, Kind, Model, ModelError, NoModel, UnknownModel
@@ -29,6 +30,14 @@ class _Rest:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the last call of a model went, as this process saw it; `kind` None: it answered."""
+
+    at: datetime
+    kind: Kind | None
+
+
 class Router:
     """Chooses among the models of one process."""
 
@@ -36,6 +45,7 @@ class Router:
         self.table = list(table)
         self._now = now
         self._resting: dict[str, _Rest] = {}
+        self.outcomes: dict[str, Outcome] = {}
 
     def known(self, name: str) -> bool:
         """Whether an agent may name it."""
@@ -61,14 +71,21 @@ class Router:
     def note_ok(self, model: Model) -> None:
         """It answered: whatever was held against it is forgotten."""
         self._resting.pop(model.name, None)
+        self.outcomes[model.name] = Outcome(clock.now(), None)
 
     def note_error(self, model: Model, error: ModelError) -> None:
         """It failed: leave it alone for as long as it asked for, or as its kind of failure takes."""
+        self.outcomes[model.name] = Outcome(clock.now(), error.kind)
         if error.kind not in _COOLDOWN or model.protocol == "builtin":
             return
         seconds = _COOLDOWN[error.kind] if error.retry_after is None else error.retry_after
         until = self._now() + min(seconds, LONGEST_COOLDOWN)
         self._resting[model.name] = _Rest(error.kind, until)
+
+    def rests(self, model: Model) -> float:
+        """Seconds for which it is left alone, because it failed; 0: it is not."""
+        rest = self._rest(model)
+        return rest.until - self._now() if rest else 0.0
 
     def _named(self, wanted: str, privacy: str) -> Choice:
         for model in self.table:

@@ -250,6 +250,11 @@ def shown(report: verify.Report) -> dict[str, Any]:
     }
 
 
+async def unsealed(tx: Tx) -> int:
+    """How many rows wait to be sealed, counted up to 10,001."""
+    return await store.waiting(tx, 10_001)
+
+
 def public_key(keys: Keys) -> dict[str, str]:
     """The key that signs, as answers show it."""
     return {

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from lantern.core import lookback
 from lantern.core.db import Row, Tx
 from lantern.logs.query import Query, ids_of
 
@@ -17,17 +18,36 @@ Rows = AsyncGenerator[list[tuple[Any, ...]], None]
 
 
 def _where(query: Query) -> tuple[str, dict[str, Any]]:
+    within, filters, params = _parts(query)
+    return f"{within} and {filters}", params
+
+
+def _parts(query: Query) -> tuple[str, str, dict[str, Any]]:
+    """What an index serves, and what each row is asked after it."""
     params: dict[str, Any] = {"since": query.period.since, "until": query.period.until}
     # Tenant first, as in the index; row-level security says the same.
-    parts = ["tenant_id = tenant() and at >= %(since)s and at < %(until)s"]
+    within = ["tenant_id = tenant() and at >= %(since)s and at < %(until)s"]
+    filters = ["true"]
     for name, value in query.filters.items():
         if name == "object_id":
-            parts.append("object_id = any (%(object_id)s)")
+            within.append("object_id = any (%(object_id)s)")
             params[name] = ids_of(value)
         else:
-            parts.append(f"{name} = %({name})s")
+            filters.append(f"{name} = %({name})s")
             params[name] = value
-    return " and ".join(parts), params
+    return " and ".join(within), " and ".join(filters), params
+
+
+def newest(query: Query) -> lookback.Source:
+    """The rows asked for, newest first, each with its place in the chain (null: not sealed yet)."""
+    within, filters, params = _parts(query)
+    named = ", ".join(f"r.{name.strip()}" for name in COLUMNS.split(","))
+    chosen = (
+        f"select {named}, r.id, r.diff, s.chain_seq, page.counted from page"
+        " join route_log r on r.tenant_id = tenant() and r.at = page.at and r.id = page.id"
+        " left join log_seals s on s.tenant_id = tenant() and s.row_id = page.id"
+    )
+    return lookback.Source("route_log", "at", within, chosen, filters, params)
 
 
 def rows(tx: Tx, query: Query) -> Rows:
@@ -202,6 +222,16 @@ async def counts(tx: Tx) -> tuple[int, int]:
         " (select count(*) from log_unsealed where tenant_id = tenant()) as waiting"
     )
     return (row["rows"], row["waiting"]) if row else (0, 0)
+
+
+async def waiting(tx: Tx, most: int) -> int:
+    """How many rows wait to be sealed, counted up to `most`."""
+    row = await tx.one(
+        "select count(*) as n from (select 1 from log_unsealed where tenant_id = tenant()"
+        " limit %s) u",
+        (most,),
+    )
+    return row["n"] if row else 0
 
 
 async def unchained(tx: Tx) -> int | None:

@@ -9,13 +9,14 @@ from lantern.routing.explanation import explain
 from lantern.routing.models import OBJECTS, AssignRequest, VoidRequest
 from lantern.routing.price import announce
 from lantern.routing.reading import Part, Wanted, browse, count
-from lantern.routing.service import NoEligibleUser, accept, assign, told, void
+from lantern.routing.service import Decision, NoEligibleUser, accept, assign, told, void
 from lantern.routing.store import LOOKED
 
 __all__ = [
     "LOOKED",
     "OBJECTS",
     "AssignRequest",
+    "Decision",
     "NoEligibleUser",
     "Part",
     "VoidRequest",

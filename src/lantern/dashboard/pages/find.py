@@ -36,7 +36,7 @@ async def _objects(view: View, word: str) -> list[tuple[str, list[dict[str, Any]
     if call.agents == ["*"]:
         pools, _ = await routing.pools.table(call.tx, word, MOST, 0)
         hits = [
-            _hit(f"/routing/{quote(p['pool'], safe='')}", p["pool"], "pool", "routing")
+            _hit(f"/routing/pools/{quote(p['pool'], safe='')}", p["pool"], "pool", "routing")
             for p in pools
         ]
         found.append(("Pools", hits))
