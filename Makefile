@@ -7,10 +7,10 @@ INSTALL := $(BIN)/uv pip install --python $(BIN)/python
 SELF := --quiet --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast lint types docs proofs bench bench-routing serve lock
+.PHONY: help setup demo test fast lint types docs proofs bench bench-routing bench-dashboard screenshots chromium vendor serve lock
 
 help: ## print this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .venv/.uv: requirements-setup.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -48,7 +48,7 @@ fast: setup ## the tests that need no killed processes
 docs: setup ## run every example of the documentation and check that all is documented
 	@$(BIN)/pytest -q tests/test_docs.py
 
-test: setup lint types ## everything CI runs
+test: setup chromium lint types ## everything CI runs
 	@$(BIN)/pytest -q
 
 proofs: setup ## the proof of routing in full: 8 processes, 20,000 assignments (about a minute)
@@ -59,6 +59,24 @@ bench: setup ## time to first token, token delay, runs/s and CPU against peers (
 
 bench-routing: setup ## assignments a second and their CPU through HTTP (about two minutes)
 	@bash bench/routing/run.sh $(ARGS)
+
+bench-dashboard: setup ## time of each page over 100,000 runs and 1,000,000 log rows (about two minutes)
+	@bash bench/dashboard/run.sh $(ARGS)
+
+screenshots: setup chromium ## draw every page of the dashboard into docs/images (maintainers)
+	@PYTHONPATH=tests $(BIN)/python -m e2e.screenshots $(ARGS)
+
+# Where a package manager of Debian's kind and the right to use it are; elsewhere those tests skip.
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  (apt-get install -qq -y --no-install-recommends chromium || \
+	   (apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium)) >/dev/null 2>&1 || \
+	  echo "Chromium could not be installed: the browser tests skip"; \
+	fi
+
+vendor: ## fetch the dashboard's libraries again (maintainers; needs npm)
+	@bash src/lantern/dashboard/static/vendor/fetch.sh
 
 lock: .venv/.uv ## renew the lock files (maintainers)
 	@$(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header requirements-setup.in -o requirements-setup.lock

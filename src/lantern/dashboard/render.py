@@ -45,6 +45,7 @@ def environment() -> Environment:
         "duration": duration,
         "json": pretty,
         "number": number,
+        "quoted": quoted,
         "share": share,
         "took": took,
         "usd": usd,
@@ -157,3 +158,8 @@ def share(value: float) -> str:
 def pretty(value: Any) -> str:
     """JSON for people."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=http.plain).decode()
+
+
+def quoted(value: Any) -> str:
+    """JSON on one line, for a shell's single quotes."""
+    return orjson.dumps(value, default=http.plain).decode().replace("'", "'\\''")

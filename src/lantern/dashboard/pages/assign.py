@@ -7,8 +7,7 @@ from starlette.responses import Response
 from lantern import routing
 from lantern.core.errors import BadRequest, Conflict, LanternError, OutOfCredits
 from lantern.dashboard import forms, render
-from lantern.dashboard.pages.pool import REASONS
-from lantern.dashboard.pages.routing import place
+from lantern.dashboard.pages.pool import REASONS, span
 from lantern.dashboard.routes import action, page
 from lantern.dashboard.view import View
 from lantern.gate import tariff
@@ -26,7 +25,8 @@ async def asked(view: View) -> Response:
 @action(_PATH, account=True, tx=False)
 async def assign(view: View) -> Response:
     """Give the record to whose turn it is, and go to the assignment."""
-    pool, refusal, told = view.arg("pool"), None, {}
+    pool = view.arg("pool")
+    refusal: LanternError | None = None
     try:
         body = forms.read(routing.AssignRequest, _typed(view, pool))
         sent = body.model_dump_json(exclude_unset=True).encode()
@@ -34,7 +34,6 @@ async def assign(view: View) -> Response:
         async with view.transaction() as tx:
             try:
                 made = await routing.assign(tx, view.call, body, charge_size=charge)
-                told = routing.told(made, explain=True)
             except Conflict as error:
                 if not error.keeps:
                     raise
@@ -44,10 +43,11 @@ async def assign(view: View) -> Response:
     if refusal:
         async with view.transaction():
             return await _form(view, refusal)
-    return _landed(view, pool, told, made)
+    return _landed(view, made)
 
 
-def _landed(view: View, pool: str, told: dict[str, Any], made: routing.Decision) -> Response:
+def _landed(view: View, made: routing.Decision) -> Response:
+    told = routing.told(made, explain=True)
     where = f"/routing/assignments/{told['assignment_id']}"
     if made.cached:
         return view.go(where, f"{told['assigned_to']} has it from before: nothing was charged")
@@ -85,8 +85,10 @@ async def _form(view: View, refusal: LanternError | None = None) -> Response:
         refusal.status if refusal else 200,
         pool=pool,
         prices=await tariff.prices(view.tx, _OPERATION),
-        objects=[(name, name) for name in routing.OBJECTS],
+        kinds=[(name, name) for name in routing.OBJECTS],
         skipped=skipped,
+        names={m["user_id"]: m["name"] for m in pool["members"]},
         reasons=REASONS,
+        within=span(pool["policy"]["dedupe_minutes"]),
         errors=errors,
     )

@@ -13,6 +13,13 @@ from lantern.dashboard.routes import action, page
 from lantern.dashboard.view import View
 
 PER_PAGE = 50
+CRM = {
+    "off": "not connected then",
+    "pending": "to be written",
+    "done": "written",
+    "failed": "could not be written",
+    "superseded": "left to a later assignment",
+}
 STATES = ("assigned", "accepted", "void", "bad_fit", "rerouted")
 
 
@@ -21,10 +28,16 @@ async def listed(view: View) -> Response:
     """The assignments that the filters of the address let through, newest first."""
     wanted = _wanted(view)
     part = await routing.browse(view.tx, wanted, view.query("after") or None, PER_PAGE)
+    named = await routing.pools.names(
+        view.tx,
+        {row["pool"] for row in part.assignments},
+        {row["assigned_to"] for row in part.assignments},
+    )
     total = await routing.count(view.tx, wanted, render.MANY + 1)
     return view.page(
         "routing/assignments.html",
         part=part,
+        names=named,
         total=total,
         looked=routing.LOOKED,
         states=STATES,
@@ -71,13 +84,18 @@ def _back(view: View, said: str) -> Response:
 
 async def _drawn(view: View, status: int, errors: dict[str, str]) -> Response:
     why: dict[str, Any] = await routing.explain(view.tx, view.arg("id"))
+    users = {candidate["user_id"] for candidate in why["candidates"]}
+    made = why["assignment"]
+    users |= {made["assigned_to"], made["prev_owner"] or ""}
     waits = [abs(candidate["wait"]) for candidate in why["candidates"]]
     return view.page(
         "routing/assignment.html",
         status,
         why=why,
-        made=why["assignment"],
+        made=made,
+        names=await routing.pools.names(view.tx, {made["pool"]}, users),
         longest=max(waits, default=0) or 1,
         reasons=REASONS,
+        crm=CRM,
         errors=errors,
     )

@@ -39,14 +39,14 @@ async def change(view: View) -> Response:
         body = forms.read(routing.pools.MemberChange, _typed(view))
         await routing.pools.change_member(view.call, name, user, body)
     except (BadRequest, Conflict) as error:
-        draft = {n: view.field(n) for n in ("user_id", "name", *_NUMBERS, "timezone", *_FIELDS)}
-        draft |= {n: bool(view.field(n)) for n in ("active", "credit_back")}
+        draft = {n: view.field(n) for n in _FIELDS}
         return await drawn(view, error.status, edited=draft, errors=forms.faults(error))
     return view.go(place(name), f"{view.field('name').strip() or user} is changed")
 
 
 _NUMBERS = ("weight", "order")
-_FIELDS = tuple(f"caps.{cap}" for cap in _CAPS)
+_TICKS = ("active", "credit_back")
+_FIELDS = ("user_id", "name", "timezone", *_NUMBERS, *_TICKS, *(f"caps.{cap}" for cap in _CAPS))
 
 
 def _typed(view: View) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _typed(view: View) -> dict[str, Any]:
         "name": view.field("name").strip() or None,
         "timezone": view.field("timezone").strip() or "UTC",
         **{name: view.field(name).strip() for name in _NUMBERS},
-        **{name: bool(view.field(name)) for name in ("active", "credit_back")},
+        **{name: bool(view.field(name)) for name in _TICKS},
         "caps": {cap: view.field(f"caps.{cap}").strip() or None for cap in _CAPS},
     }
 

@@ -23,6 +23,7 @@ BREACHES = (
     ("escalate", "one person gets it"),
     ("queue", "the fallback queue gets it"),
 )
+CHOICES: dict[str, Any] = {"skips": SKIPS, "breaches": BREACHES}
 REASONS = {
     "inactive": ("cancelled", "inactive"),
     "out_of_office": ("paused", "out of office"),
@@ -83,7 +84,9 @@ async def delete(view: View) -> Response:
 async def policy(view: View) -> Response:
     """The form of the policy's common fields."""
     pool = await routing.pools.show(view.tx, view.arg("pool"))
-    return view.page("routing/policy.html", pool=pool, draft=_draft(pool["policy"]), errors={})
+    return view.page(
+        "routing/policy.html", pool=pool, draft=_draft(pool["policy"]), errors={}, **CHOICES
+    )
 
 
 @action("/routing/pools/{pool}/policy", account=True)
@@ -102,6 +105,7 @@ async def change_policy(view: View) -> Response:
             pool=pool,
             draft={field: view.field(field) for field in _draft(pool["policy"])},
             errors=_faults(error),
+            **CHOICES,
         )
     return view.go(place(name), "The policy is changed: it holds for the next assignment")
 

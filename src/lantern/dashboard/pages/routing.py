@@ -90,7 +90,7 @@ def _has_header(line: str) -> bool:
     return "user_id" in [cell.strip().lower() for cell in line.replace("\t", ",").split(",")]
 
 
-def rows_refused(error: BadRequest, text: str) -> str:
+def rows_refused(error: LanternError, text: str) -> str:
     """What is wrong with the lines that were typed, by their numbers."""
     details = error.details if isinstance(error.details, dict) else {}
     refused = details.get("refused", [])

@@ -15,6 +15,11 @@ const clicks = {
   help: () => $("#help").showModal(),
   open: (button) => $(button.dataset.target).showModal(),
   close: (button) => button.closest("dialog").close(),
+  more(button) {
+    const row = document.getElementById(button.getAttribute("aria-controls"));
+    row.hidden = !row.hidden;
+    button.setAttribute("aria-expanded", String(!row.hidden));
+  },
   dismiss: (button) => button.closest("output").remove(),
   async copy(button) {
     const text = button.dataset.text ?? $("pre", button.closest(".code")).textContent;
@@ -43,6 +48,16 @@ document.addEventListener("click", (event) => {
     $(".side").removeAttribute("data-open");
   }
 });
+
+// A dialog that the server wants to be seen: it was fetched, or something in it needs another look.
+function show() {
+  for (const dialog of $$("dialog[data-show]")) {
+    dialog.removeAttribute("data-show");
+    dialog.showModal();
+  }
+}
+show();
+document.addEventListener("htmx:after:swap", show);
 
 // A form is sent once; one that asks first says so.
 document.addEventListener("submit", (event) => {
@@ -95,7 +110,7 @@ document.addEventListener("keydown", (event) => {
     ($("[data-search]") ?? { focus: openPalette }).focus();
   } else if (event.key === "?") $("#help")?.showModal();
   else if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
-  else if (event.key === "Enter" && event.target === document.body) $("tr[data-here] a")?.click();
+  else if (event.key === "Enter" && event.target === document.body) $("tr[data-here] :is(a, [data-do=more])")?.click();
 });
 
 function step(by) {
@@ -165,6 +180,13 @@ document.addEventListener("htmx:error", () => toast("The server does not answer"
 // ---------------------------------------------------------------- live pages
 document.addEventListener("htmx:sse:error", () => document.body.setAttribute("data-offline", ""));
 document.addEventListener("htmx:sse:after:connection", () => document.body.removeAttribute("data-offline"));
+
+// A row that was opened stays open when the list around it changes.
+document.addEventListener("htmx:before:morph:attr", (event) => {
+  const { attrName } = event.detail;
+  const opened = attrName === "aria-expanded" || (attrName === "hidden" && event.target.matches("tr.more"));
+  if (opened) event.preventDefault();
+});
 
 // Follows the text while its end is in view, and lets go when one scrolls up.
 const tokens = $("#tokens[data-live]");

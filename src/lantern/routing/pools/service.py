@@ -56,6 +56,11 @@ async def table(tx: Tx, q: str, limit: int, offset: int) -> tuple[list[dict[str,
     return [_line(row) for row in rows], total
 
 
+async def names(tx: Tx, pools: set[str], users: set[str]) -> dict[str, str]:
+    """What members are called, by user id; who has no name, or has left, is not in it."""
+    return await store.names(tx, list(pools), list(users)) if users else {}
+
+
 async def put(call: Call, name: str, body: PoolChange) -> dict[str, Any]:
     """Other members, another policy. Conflict: `version` is not the pool's."""
     pool = await _held(call.tx, name)

@@ -197,6 +197,18 @@ async def _insert_members(tx: Tx, tenant: int, pool: Pool) -> None:
     )
 
 
+async def names(tx: Tx, pools: Sequence[str], users: Sequence[str]) -> dict[str, str]:
+    """What members of these pools in force are called, by user id."""
+    found = await tx.all(
+        "select m.user_id, max(m.name) as name from routing_pools p join routing_members m"
+        " on (m.tenant_id, m.pool_id) = (p.tenant_id, p.id) where p.tenant_id = tenant()"
+        " and p.name = any (%s) and p.deleted_at is null and m.user_id = any (%s)"
+        " and m.name is not null group by m.user_id",
+        (list(pools), list(users)),
+    )
+    return {row["user_id"]: row["name"] for row in found}
+
+
 # ---------------------------------------------------------------- who got how many turns
 # Turns that were given back count for nobody: the member has them still before it.
 _NEWEST = """with newest as materialized (select sequence, created_at, pool_version, epoch, status,
