@@ -43,20 +43,20 @@ async def assign(view: View) -> Response:
     if refusal:
         async with view.transaction():
             return await _form(view, refusal)
-    return _landed(view, made)
+    return await _landed(view, pool, made)
 
 
-def _landed(view: View, made: routing.Decision) -> Response:
+async def _landed(view: View, pool: str, made: routing.Decision) -> Response:
     told = routing.told(made, explain=True)
-    where = f"/routing/assignments/{told['assignment_id']}"
+    user, where = told["assigned_to"], f"/routing/assignments/{told['assignment_id']}"
+    async with view.transaction() as tx:
+        names = await routing.pools.names(tx, {pool}, {user})
+    who = names.get(user, user)
     if made.cached:
-        return view.go(where, f"{told['assigned_to']} has it from before: nothing was charged")
-    spent = render.credits_text(made.credits)
+        return view.go(where, f"{who} has it from before: nothing was charged")
+    spent = f"{render.credits_text(made.credits)} credit{'' if made.credits == 1 else 's'}"
     left = render.credits_text(view.call.credits)
-    said = (
-        f"{told['assigned_to']} got it as number {told['sequence']}: {spent} credits, {left} left"
-    )
-    return view.go(where, said)
+    return view.go(where, f"{who} got number {told['sequence']}: {spent}, {left} left")
 
 
 def _typed(view: View, pool: str) -> dict[str, Any]:
