@@ -182,10 +182,9 @@ document.addEventListener("htmx:sse:error", () => document.body.setAttribute("da
 document.addEventListener("htmx:sse:after:connection", () => document.body.removeAttribute("data-offline"));
 
 // A row that was opened stays open when the list around it changes.
-document.addEventListener("htmx:before:morph:attr", (event) => {
-  const { attrName } = event.detail;
-  const opened = attrName === "aria-expanded" || (attrName === "hidden" && event.target.matches("tr.more"));
-  if (opened) event.preventDefault();
+htmx.registerExtension("opened", {
+  htmx_before_morph_attr: (node, { attrName }) =>
+    !(attrName === "aria-expanded" || (attrName === "hidden" && node.matches("tr.more"))),
 });
 
 // Follows the text while its end is in view, and lets go when one scrolls up.
