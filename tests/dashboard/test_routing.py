@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import pytest
 from callers import make_key
+from routing.test_pools import assign, make, people
 
 from lantern import routing
 from lantern.routing import store
-from routing.test_pools import assign, make, people
 
 from .browser import signed_in
 
@@ -52,7 +52,7 @@ async def test_a_tenant_without_pools_is_told_what_one_is_and_how_to_make_one(br
 
 async def test_a_pool_is_made_of_lines_of_ids_names_and_weights(browser, api):
     lines = "ann, Ann Okafor, 5\n\nbob,Bob\ncem"
-    answer = await browser.send(f"{HOME}/new", pool="emea", members=lines, fallback="lead")
+    answer = await browser.submit(f"{HOME}/new", pool="emea", members=lines, fallback="lead")
     page = await following(browser, answer)
     assert "Pool emea is there" in page
     assert "Ann Okafor" in page
@@ -66,8 +66,8 @@ async def test_a_pool_is_made_of_lines_of_ids_names_and_weights(browser, api):
 
 
 async def test_the_first_line_may_name_the_columns_and_tabs_may_part_them(browser, api):
-    await browser.send(f"{HOME}/new", pool="a", members="weight,user_id,cap_day\n2,ann,20")
-    await browser.send(f"{HOME}/new", pool="b", members="ann\tAnn\t3\nbob\tBob\t1")
+    await browser.submit(f"{HOME}/new", pool="a", members="weight,user_id,cap_day\n2,ann,20")
+    await browser.submit(f"{HOME}/new", pool="b", members="ann\tAnn\t3\nbob\tBob\t1")
     ann = (await api.get("/v1/routing/pools/a")).json()["members"][0]
     assert (ann["user_id"], ann["weight"], ann["caps"]["day"]) == ("ann", 2, 20)
     pool = (await api.get("/v1/routing/pools/b")).json()
@@ -91,7 +91,7 @@ async def test_a_wrong_pool_is_refused_beside_the_field_and_keeps_what_was_typed
     browser, api, fields, told
 ):
     await make(api, "taken")
-    answer = await browser.send(f"{HOME}/new", **{"members": "zed, Zed", **fields})
+    answer = await browser.submit(f"{HOME}/new", **{"members": "zed, Zed", **fields})
     assert answer.status_code == 400
     assert told in plain(answer.text)
     assert unescape(answer.text).count(fields.get("members", "zed, Zed")) == 1
@@ -114,11 +114,11 @@ async def test_a_pool_has_a_page_whatever_printable_name_it_has(browser, api, na
     assert place in (await browser.get(HOME)).text
     assert place in (await browser.get("/dashboard/find", params={"q": name})).text
     assert (await browser.get(place)).status_code == 200
-    answer = await browser.send(f"{place}/members", user_id="x/y?&#", weight="7", order="0")
+    answer = await browser.submit(f"{place}/members", user_id="x/y?&#", weight="7", order="0")
     assert "x/y?&# is changed" in await following(browser, answer)
-    answer = await browser.send(f"{place}/assign", object="lead", sf_id="r1")
+    answer = await browser.submit(f"{place}/assign", object="lead", sf_id="r1")
     assert name in await following(browser, answer)
-    assert name in await following(browser, await browser.send(f"{place}/delete"))
+    assert name in await following(browser, await browser.submit(f"{place}/delete"))
     await text(browser, place, 404)
 
 
@@ -211,7 +211,7 @@ async def test_a_member_is_changed_in_a_dialog_and_keeps_what_the_dialog_does_no
     assert part.text.lstrip().startswith("<dialog")
     assert "data-show" in (await browser.get(f"{POOL}/members?user=ann")).text
     fields = {"user_id": "ann", "name": "Ann", "weight": "4", "order": "0", "timezone": "UTC"}
-    answer = await browser.send(f"{POOL}/members", **fields, **{"caps.week": "30"})
+    answer = await browser.submit(f"{POOL}/members", **fields, **{"caps.week": "30"})
     assert "Ann is changed" in await following(browser, answer)
     ann = (await api.get("/v1/routing/pools/emea")).json()["members"][0]
     assert (ann["name"], ann["weight"], ann["active"]) == ("Ann", 4, False)
@@ -226,7 +226,7 @@ async def test_a_member_is_changed_in_a_dialog_and_keeps_what_the_dialog_does_no
 async def test_a_wrong_member_is_refused_in_the_open_dialog(browser, api, field, value):
     await make(api)
     fields = {"user_id": "ann", "weight": "4", "order": "0", "timezone": "UTC", field: value}
-    answer = await browser.send(f"{POOL}/members", **fields)
+    answer = await browser.submit(f"{POOL}/members", **fields)
     assert answer.status_code == 400
     assert "data-show" in answer.text
     assert f'id="{field}-fault"' in answer.text
@@ -235,21 +235,21 @@ async def test_a_wrong_member_is_refused_in_the_open_dialog(browser, api, field,
 
 async def test_a_member_is_taken_out_and_one_who_is_not_there_is_404(browser, api):
     await make(api)
-    answer = await browser.send(f"{POOL}/members/remove", user_id="ann")
+    answer = await browser.submit(f"{POOL}/members/remove", user_id="ann")
     assert "ann is out" in await following(browser, answer)
-    assert (await browser.send(f"{POOL}/members/remove", user_id="ann")).status_code == 404
+    assert (await browser.submit(f"{POOL}/members/remove", user_id="ann")).status_code == 404
     await text(browser, f"{POOL}/members?user=ann", 404)
 
 
 async def test_members_are_brought_in_by_lines_merged_or_in_place_of_those_there(browser, api):
     await make(api)
     where = f"{POOL}/members/import"
-    answer = await browser.send(where, csv="ann,Ann,3\nzoe", mode="merge")
+    answer = await browser.submit(where, csv="ann,Ann,3\nzoe", mode="merge")
     assert "1 added, 1 updated, 0 removed" in await following(browser, answer)
-    answer = await browser.send(where, csv="user_id\nzoe", mode="replace")
+    answer = await browser.submit(where, csv="user_id\nzoe", mode="replace")
     assert "0 added, 0 updated, 3 removed" in await following(browser, answer)
     for lines, told in (("yan\nzoe,Zoe,900", "line 2, weight:"), (" ", "No line is there")):
-        refused = await browser.send(where, csv=lines, mode="merge")
+        refused = await browser.submit(where, csv=lines, mode="merge")
         assert refused.status_code == 400
         assert told in plain(refused.text)
         assert "data-show" in refused.text
@@ -275,7 +275,7 @@ async def test_the_policys_form_changes_its_fields_and_no_other(browser, api):
     await make(api, policy={**kept, "sla": sla})
     assert "5 min, else the next member gets it" in await text(browser, POOL)
     assert (await browser.get(f"{POOL}/policy")).status_code == 200
-    answer = await browser.send(f"{POOL}/policy", version="1", sticky_owner="on", **POLICY)
+    answer = await browser.submit(f"{POOL}/policy", version="1", sticky_owner="on", **POLICY)
     page = await following(browser, answer)
     assert "45 min, else the fallback queue gets it" in page
     assert "same owner within 1 h 30 min" in page
@@ -298,7 +298,7 @@ async def test_the_policys_form_changes_its_fields_and_no_other(browser, api):
         },
     }
     gone = {"fallback_kind": "", "sla.minutes": ""}
-    assert (await browser.send(f"{POOL}/policy", version="2", **POLICY | gone)).status_code == 303
+    assert (await browser.submit(f"{POOL}/policy", version="2", **POLICY | gone)).status_code == 303
     policy = (await api.get("/v1/routing/pools/emea")).json()["policy"]
     assert (policy["fallback"], policy["sla"]) == (None, None)
 
@@ -319,7 +319,7 @@ async def test_a_wrong_policy_is_refused_and_what_was_typed_stays(
     browser, api, change, status, told
 ):
     await make(api)
-    answer = await browser.send(f"{POOL}/policy", **{"version": "1", **POLICY, **change})
+    answer = await browser.submit(f"{POOL}/policy", **{"version": "1", **POLICY, **change})
     assert answer.status_code == status
     assert told in answer.text
     assert f'value="{change.get("max_catch_up", "5")}"' in answer.text
@@ -332,11 +332,11 @@ async def test_a_record_is_assigned_at_the_apis_price_and_the_same_again_for_not
         "/v1/routing/pools", json={"pool": "emea", "members": people("ann", name="Ann Okafor")}
     )
     assert "An assignment 1 credit" in await text(browser, f"{POOL}/assign")
-    answer = await browser.send(f"{POOL}/assign", object="lead", sf_id="r1", current_owner="zed")
+    answer = await browser.submit(f"{POOL}/assign", object="lead", sf_id="r1", current_owner="zed")
     page = await following(browser, answer)
     assert "Ann Okafor got number 1: 1 credit, 999 left" in page
     assert "ann had the shortest wait of 1 eligible members" in page
-    again = await browser.send(f"{POOL}/assign", object="lead", sf_id="r1")
+    again = await browser.submit(f"{POOL}/assign", object="lead", sf_id="r1")
     assert again.headers["location"] == answer.headers["location"]
     assert "nothing was charged" in await following(browser, again)
     assert (await api.get("/v1/credits/remaining")).json()["remaining_credits"] == 999
@@ -345,7 +345,7 @@ async def test_a_record_is_assigned_at_the_apis_price_and_the_same_again_for_not
 async def test_reset_rules_place_a_member_at_the_top(browser, api):
     await make(api)
     rules = {"reset_rules.reason": "vip", "reset_rules.place_user_at_top": "eve"}
-    answer = await browser.send(f"{POOL}/assign", object="lead", sf_id="r1", **rules)
+    answer = await browser.submit(f"{POOL}/assign", object="lead", sf_id="r1", **rules)
     assert "eve got number 1: 2 credits, 998 left" in await following(browser, answer)
 
 
@@ -361,7 +361,7 @@ async def test_reset_rules_place_a_member_at_the_top(browser, api):
 )
 async def test_a_wrong_record_is_refused_beside_the_field(browser, api, fields, field):
     await make(api, policy={"reset_reasons": ["bad_fit"]})
-    answer = await browser.send(f"{POOL}/assign", **{"object": "lead", "sf_id": "r1", **fields})
+    answer = await browser.submit(f"{POOL}/assign", **{"object": "lead", "sf_id": "r1", **fields})
     assert answer.status_code == 400
     assert f'id="{field}-fault"' in answer.text
     assert (await api.get("/v1/routing/assignments")).json()["total"] == 0
@@ -371,18 +371,20 @@ async def test_where_nobody_may_be_picked_each_members_reason_is_told(browser, a
     await api.post(
         "/v1/routing/pools", json={"pool": "emea", "members": people("ann", active=False)}
     )
-    answer = await browser.send(f"{POOL}/assign", object="lead", sf_id="r1")
+    answer = await browser.submit(f"{POOL}/assign", object="lead", sf_id="r1")
     assert answer.status_code == 409
     assert "ann inactive" in plain(answer.text)
     assert "without a fallback a request is refused" in await text(browser, POOL)
 
 
-async def test_without_credits_nothing_is_assigned(browser, api, db, tenant):
+async def test_without_credits_nothing_is_assigned(browser, api):
     await make(api)
-    await db.run("select grant_credits(%s, -1000, 'test')", (tenant.id,))
-    answer = await browser.send(f"{POOL}/assign", object="lead", sf_id="r1")
+    cap = {"scope": "account", "period": "day", "credits": 1}
+    assert (await api.post("/v1/credits/caps", json=cap)).status_code == 201
+    rules = {"reset_rules.reason": "vip"}
+    answer = await browser.submit(f"{POOL}/assign", object="lead", sf_id="r1", **rules)
     assert answer.status_code == 402
-    assert "Not enough credits" in plain(answer.text)
+    assert 'role="alert"' in answer.text
     assert (await api.get("/v1/routing/assignments")).json()["total"] == 0
 
 
@@ -391,7 +393,7 @@ async def test_a_pool_that_is_not_there_is_404_everywhere(browser):
         await text(browser, f"{HOME}/pools/nix{rest}", 404)
     sent = {"object": "lead", "sf_id": "r1", "version": "1", "weight": "1", "csv": "ann"}
     for rest in ("/assign", "/simulate", "/policy", "/delete", "/members/import"):
-        assert (await browser.send(f"{HOME}/pools/nix{rest}", **sent)).status_code == 404
+        assert (await browser.submit(f"{HOME}/pools/nix{rest}", **sent)).status_code == 404
 
 
 # ---------------------------------------------------------------- assignments
@@ -492,12 +494,12 @@ async def test_an_assignment_says_why_and_is_accepted_and_taken_back(browser, ap
     assert "Number 1 of pool 'emea': ann had the shortest wait of 3 eligible members." in page
     assert "made again, the same" in page
     assert "ann picked 0.000 could be picked" in page
-    assert "ann has accepted it" in await following(browser, await browser.send(f"{here}/accept"))
-    answer = await browser.send(f"{here}/void", reason="left the company")
+    assert "ann has accepted it" in await following(browser, await browser.submit(f"{here}/accept"))
+    answer = await browser.submit(f"{here}/void", reason="left the company")
     page = await following(browser, answer)
     assert "Void: its number stays" in page
     assert "left the company" in page
-    assert (await browser.send(f"{here}/accept")).status_code == 409
+    assert (await browser.submit(f"{here}/accept")).status_code == 409
 
 
 async def test_an_assignment_that_ended_otherwise_is_not_taken_back_and_a_wrong_reason_neither(
@@ -506,9 +508,9 @@ async def test_an_assignment_that_ended_otherwise_is_not_taken_back_and_a_wrong_
     await make(api)
     made = await assign(api, "r1", explain=True)
     here = f"{HOME}/assignments/{made['assignment_id']}"
-    assert (await browser.send(f"{here}/void", reason="x" * 201)).status_code == 400
+    assert (await browser.submit(f"{here}/void", reason="x" * 201)).status_code == 400
     await assign(api, "r1", reset_rules={"reason": "bad_fit"})
-    answer = await browser.send(f"{here}/void")
+    answer = await browser.submit(f"{here}/void")
     assert answer.status_code == 409
     assert "The assignment is bad_fit" in plain(answer.text)
     for odd in ("asg_nix", "nix"):
@@ -522,7 +524,7 @@ async def test_what_if_tells_who_would_have_got_what_and_changes_nothing(browser
         await assign(api, f"r{n}")
     assert "as here" in await text(browser, f"{POOL}/simulate")
     sent = {"days": "30", "skip": "forfeit", "user": ["ann", "bob", "eve"]}
-    answer = await browser.send(
+    answer = await browser.submit(
         f"{POOL}/simulate", **sent, weight=["4", "1", "1"], active=["ann", "bob"], more="new, Nora"
     )
     assert answer.status_code == 200
@@ -548,14 +550,14 @@ async def test_what_if_tells_who_would_have_got_what_and_changes_nothing(browser
 async def test_a_wrong_what_if_is_refused(browser, api, change, told):
     await make(api, "emea", "ann")
     sent = {"days": "30", "skip": "forfeit", "user": ["ann"], "weight": ["1"], "active": ["ann"]}
-    answer = await browser.send(f"{POOL}/simulate", **{**sent, **change})
+    answer = await browser.submit(f"{POOL}/simulate", **{**sent, **change})
     assert answer.status_code == 400
     assert told in plain(answer.text)
 
 
 async def test_what_if_without_a_past_says_so(browser, api):
     await make(api)
-    answer = await browser.send(f"{POOL}/simulate", days="7")
+    answer = await browser.submit(f"{POOL}/simulate", days="7")
     assert "Nothing to decide again" in plain(answer.text)
 
 
@@ -568,7 +570,7 @@ async def test_a_key_that_reads_sees_no_action_and_may_send_none(server, tenant,
         assert "Assign a record" not in page
         assert f"{POOL}/delete" not in page
         assert (await reader.get(f"{POOL}/assign")).status_code == 403
-        assert (await reader.send(f"{POOL}/delete")).status_code == 403
+        assert (await reader.submit(f"{POOL}/delete")).status_code == 403
     assert await version(api) == 1
 
 
@@ -581,7 +583,7 @@ async def test_a_key_of_named_agents_sees_no_pools(server, tenant, db):
 
 async def test_another_tenants_pool_is_not_there(browser, server):
     async with signed_in(server, tenant=None, key=server.key) as other:
-        answer = await other.send(f"{HOME}/new", pool="theirs", members="ann")
+        answer = await other.submit(f"{HOME}/new", pool="theirs", members="ann")
         assert answer.status_code in (303, 400)
         assert (await other.get(f"{HOME}/pools/theirs")).status_code == 200
     await text(browser, f"{HOME}/pools/theirs", 404)

@@ -85,6 +85,15 @@ class Tx:
         """From here on the transaction is a tenant's: for work that found out whose it is."""
         await self.one("select set_config('app.tenant', %s, true)", (str(tenant),))
 
+    async def server(self) -> Row:
+        """The server: `version`, `bytes` of this database, `migrations`, `latest` of them."""
+        row = await self.one(
+            "select current_setting('server_version') as version,"
+            " pg_database_size(current_database()) as bytes, count(*) as migrations,"
+            " max(name) as latest from schema_migrations where name like '0%'"
+        )
+        return row or {}
+
     async def stream(
         self, sql: str, params: Params = None, size: int = 250
     ) -> AsyncGenerator[list[tuple[Any, ...]], None]:
@@ -133,15 +142,6 @@ class Database:
             "waiting": found.get("requests_waiting", 0),
             "most": self.settings.pool_size,
         }
-
-    async def facts(self) -> Row:
-        """The server: `version`, `bytes` of this database, `migrations`, `latest` of them."""
-        row = await self.one(
-            "select current_setting('server_version') as version,"
-            " pg_database_size(current_database()) as bytes, count(*) as migrations,"
-            " max(name) as latest from schema_migrations where name like '0%'"
-        )
-        return row or {}
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -174,9 +174,9 @@ async def at_work(db: Database, dead_seconds: float) -> list[Row]:
     return [row for row in await known(db, dead_seconds) if not row["dead"]]
 
 
-async def known(db: Database, dead_seconds: float) -> list[Row]:
+async def known(at: Database | Tx, dead_seconds: float) -> list[Row]:
     """Processes at work on this database, and those that fell silent in the last ten minutes (`dead`)."""
-    return await db.all(
+    return await at.all(
         "select id, role, host, pid, version, started_at, beat,"
         " beat < clock_timestamp() - make_interval(secs => %(dead)s) as dead from nodes"
         " where beat > clock_timestamp() - interval '10 minutes' order by started_at limit 200",

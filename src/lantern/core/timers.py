@@ -101,10 +101,11 @@ async def at(
     )
 
 
-async def upcoming(db: Database, limit: int = 20) -> list[Row]:
-    """The timers with a cron line, the next one first: key, cron, timezone, due_at."""
-    return await db.all(
+async def upcoming(tx: Tx, limit: int = 20) -> list[Row]:
+    """Cron timers of nobody or of the transaction's tenant, the next first: key, cron, timezone, due_at."""
+    return await tx.all(
         "select key, job, cron, timezone, due_at from timers where cron is not null"
+        " and coalesce(args ->> 'tenant', tenant()::text) = tenant()::text"
         " order by due_at limit %s",
         (limit,),
     )

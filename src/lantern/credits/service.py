@@ -53,7 +53,7 @@ async def receipts(
 ) -> tuple[list[dict[str, Any]], int]:
     """A page of receipts, newest first, and how many there are."""
     rows, total = await store.receipts(tx, tenant, filters, limit, offset)
-    return [_receipt(row) for row in rows], total
+    return [shown(row) for row in rows], total
 
 
 async def receipt(tx: Tx, tenant: int, receipt_id: str) -> dict[str, Any]:
@@ -62,10 +62,11 @@ async def receipt(tx: Tx, tenant: int, receipt_id: str) -> dict[str, Any]:
     row = await store.receipt(tx, tenant, int(number[1])) if number else None
     if row is None:
         raise NotFound("Receipt not found")
-    return _receipt(row)
+    return shown(row)
 
 
-def _receipt(row: Row) -> dict[str, Any]:
+def shown(row: Row) -> dict[str, Any]:
+    """A receipt as answers show it."""
     return {
         "id": f"rcpt_{row['id']}",
         **{name: row[name] for name in ("kind", "amount", "used", "balance_after", "ref")},

@@ -1,9 +1,10 @@
 """All SQL of credits that reads, and that of prices and caps; what moves a balance is the gate's."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from lantern.core import lookback
 from lantern.core.db import Row, Tx
 
 # ---------------------------------------------------------------- usage
@@ -79,6 +80,57 @@ async def receipts(
     )
     total = await tx.one(f"select count(*) as n from credit_ledger l where {where}", params)
     return rows, total["n"] if total else 0
+
+
+def newest(tenant: int, filters: dict[str, Any]) -> lookback.Source:
+    """Receipts newest first, for pages that look through a bounded number of rows."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    period = [_FILTERS[name] for name in ("start", "end") if name in given]
+    rest = [_FILTERS[name] for name in given if name not in ("start", "end")]
+    chosen = (
+        f"select page.at, page.counted, {_RECEIPT} from page join credit_ledger l on l.id = page.id"
+    )
+    return lookback.Source(
+        "credit_ledger",
+        "created_at",
+        " and ".join(["tenant_id = %(tenant)s", *period]).replace("l.", ""),
+        f"{chosen} and l.tenant_id = %(tenant)s",
+        (" and ".join(rest) or "true").replace("l.", ""),
+        {**given, "tenant": tenant},
+    )
+
+
+# ---------------------------------------------------------------- by day
+async def last_day(tx: Tx, tenant: int) -> date | None:
+    """The last day that is added up; all before it are."""
+    row = await tx.one("select max(day) as day from credit_days where tenant_id = %s", (tenant,))
+    return row["day"] if row else None
+
+
+async def add_up(tx: Tx, tenant: int, after: date | None, before: date) -> None:
+    """Add up the days between these, once; a day is UTC."""
+    await tx.run(
+        "insert into credit_days (tenant_id, day, operation, used)"
+        " select %(tenant)s, (l.created_at at time zone 'UTC')::date, coalesce(l.operation, ''),"
+        "  sum(l.used) from credit_ledger l where l.tenant_id = %(tenant)s and l.used <> 0"
+        "  and l.created_at >= coalesce((%(after)s::date + 1)::timestamp, '-infinity') at time zone 'UTC'"
+        "  and l.created_at < %(before)s::date::timestamp at time zone 'UTC'"
+        " group by 2, 3 on conflict do nothing",
+        {"tenant": tenant, "after": after, "before": before},
+    )
+
+
+async def by_day(tx: Tx, tenant: int, first: date, after: date | None) -> list[Row]:
+    """Use by day and operation since `first`: what is added up to `after`, the rest from the ledger."""
+    return await tx.all(
+        "select day, operation, used from credit_days"
+        " where tenant_id = %(tenant)s and day >= %(first)s and day <= %(after)s"
+        " union all select (l.created_at at time zone 'UTC')::date, coalesce(l.operation, ''),"
+        "  sum(l.used) from credit_ledger l where l.tenant_id = %(tenant)s and l.used <> 0"
+        "  and l.created_at >= greatest(%(first)s::date, %(after)s::date + 1)::timestamp"
+        "   at time zone 'UTC' group by 1, 2 order by 1, 2 limit 20000",
+        {"tenant": tenant, "first": first, "after": after},
+    )
 
 
 async def receipt(tx: Tx, tenant: int, number: int) -> Row | None:

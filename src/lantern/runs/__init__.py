@@ -14,6 +14,7 @@ from lantern.runs.reading import (
     figures,
     model_times,
     of_agents,
+    oldest,
 )
 from lantern.runs.service import (
     cancel,
@@ -46,6 +47,7 @@ __all__ = [
     "follow",
     "model_times",
     "of_agents",
+    "oldest",
     "queue",
     "start_as_operator",
     "table",

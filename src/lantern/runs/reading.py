@@ -50,6 +50,11 @@ async def count(call: Call, wanted: Wanted, most: int) -> int:
     return await store.count(call.tx, _asked(call, wanted), most)
 
 
+async def oldest(call: Call, wanted: Wanted) -> datetime | None:
+    """When the oldest of them was made; None: there is none."""
+    return await store.oldest(call.tx, _asked(call, wanted))
+
+
 async def figures(call: Call, since: datetime) -> dict[str, Any]:
     """Counts, cost and latency since then, and the counts of each hour."""
     covered = _covered(call)

@@ -102,6 +102,15 @@ async def count(tx: Tx, wanted: dict[str, Any], most: int) -> int:
     return row["n"] if row else 0
 
 
+async def oldest(tx: Tx, wanted: dict[str, Any]) -> datetime | None:
+    """When the oldest one was made; None: there is none. For states that are few (`runs_open`)."""
+    where, values = await _where(tx, wanted)
+    row = await tx.one(
+        f"select created_at from runs where {where} order by created_at limit 1", values
+    )
+    return row["created_at"] if row else None
+
+
 async def _where(tx: Tx, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """`wanted`: agent (a name), status, agents (names that are covered), since; None: any.
 

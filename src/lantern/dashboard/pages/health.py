@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -46,49 +47,55 @@ async def _body(view: View) -> str:
         status: await runs.count(view.call, runs.Wanted(status=status), 1001)
         for status in ("queued", "running")
     }
-    oldest, _ = await runs.browse(view.call, runs.Wanted(status="queued"), None, 100)
-    own = {"waiting": waiting, "open_runs": open_runs, "unsealed": await logs.unsealed(view.tx)}
+    oldest = await runs.oldest(view.call, runs.Wanted(status="queued"))
+    own = {
+        "waiting": waiting,
+        "open_runs": open_runs,
+        "oldest": oldest,
+        "unsealed": await logs.unsealed(view.tx),
+    }
     machine = await _machine(view) if view.may("admin") else None
     troubles = _of_tenant(waiting, oldest) + (_of_machine(machine) if machine else [])
     return view.draw("_health.html", **own, machine=machine, troubles=troubles)
 
 
 async def _machine(view: View) -> dict[str, Any]:
-    db: Database = view.part.db
+    db: Database = view.part.db  # asked in the page's own transaction: one connection a request
     embedded = view.settings.database_url is None
     disk = None
     if embedded:
         disk = (await asyncio.to_thread(shutil.disk_usage, view.settings.data_dir)).free
     engine = view.part.engine
     return {
-        "nodes": await nodes.known(db, view.settings.nodes.dead_seconds),
+        "nodes": await nodes.known(view.tx, view.settings.nodes.dead_seconds),
         "here": view.node.id,
         "alive": view.node.alive,
         "active": engine.active,
         "most": view.settings.runs.max_active,
         "pool": db.use(),
-        "database": await db.facts(),
+        "database": await view.tx.server(),
         "embedded": embedded,
         "disk": disk,
-        "timers": await timers.upcoming(db, 8),
+        "timers": await timers.upcoming(view.tx, 8),
         "version": __version__,
     }
 
 
-def _of_tenant(waiting: dict[str, Any], queued: list[dict[str, Any]]) -> list[Trouble]:
+def _late(since: datetime | None) -> bool:
+    return since is not None and (clock.now() - since).total_seconds() > SLOW_SECONDS
+
+
+def _of_tenant(waiting: dict[str, Any], oldest: datetime | None) -> list[Trouble]:
     found = []
-    late = [
-        r for r in queued if (clock.now() - clock.parse(r["created_at"])).seconds > SLOW_SECONDS
-    ]
-    if late:
-        text = f"{len(late)} queued runs have waited for more than a minute"
+    if _late(oldest):
+        text = "Runs have been queued for more than a minute"
         found.append(Trouble("warn", text, "start another node with `lantern worker`"))
     if waiting["failed"]:
         text = f"{waiting['failed']} deliveries to the CRM were given up in the last day"
         found.append(
             Trouble("fail", text, "see that `[crm] url` answers, then void or assign again")
         )
-    if waiting["oldest"] and (clock.now() - waiting["oldest"]).seconds > SLOW_SECONDS:
+    if _late(waiting["oldest"]):
         text = f"{waiting['pending']} deliveries to the CRM wait: {waiting['error'] or 'no answer yet'}"
         found.append(
             Trouble("warn", text, "see that `[crm] url` answers; they are tried for a day")

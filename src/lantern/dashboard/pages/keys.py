@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from lantern import agents, keys
 from lantern.core import clock
-from lantern.core.errors import LanternError
+from lantern.core.errors import BadRequest, LanternError
 from lantern.dashboard import forms
 from lantern.dashboard.routes import action, page
 from lantern.dashboard.view import View
@@ -32,16 +32,17 @@ async def listed(view: View) -> Response:
 @action("/settings/keys", "admin")
 async def create(view: View) -> Response:
     """Make a key; this answer alone shows it."""
-    days = view.field("days")
-    expires = clock.now() + timedelta(days=int(days)) if days in LASTS and days else None
     draft: dict[str, Any] = {
         "name": view.field("name").strip(),
         "scopes": view.fields("scopes"),
         "agents": forms.lines(view.field("agents")) or list(view.call.agents),
-        "expires_at": expires and clock.iso(expires),
+        "days": view.field("days"),
+        "until": view.field("expires_at").strip(),
     }
     try:
-        made = await keys.create(view.call, forms.read(keys.KeyCreate, draft))
+        body = {name: draft[name] for name in ("name", "scopes", "agents")}
+        body["expires_at"] = _ends(draft["days"], draft["until"])
+        made = await keys.create(view.call, forms.read(keys.KeyCreate, body))
     except LanternError as error:
         return await _page(view, draft=draft, error=error)
     return await _page(view, made=made)
@@ -52,6 +53,8 @@ async def revoke(view: View) -> Response:
     """End a key at once, on every node."""
     key_id = view.arg("key_id")
     await keys.revoke(view.call, key_id)
+    if key_id == view.call.key_id:  # nobody is signed in any more who could take it back
+        return view.go("/sign-in", "Revoked, and this session ended with it")
     undo = (f"/settings/keys/{key_id}/restore", "Undo")
     return view.go("/settings/keys", "Revoked: the next call with it is refused", undo=undo)
 
@@ -61,6 +64,15 @@ async def restore(view: View) -> Response:
     """Take a revocation back."""
     key = await keys.restore(view.call, view.arg("key_id"))
     return view.go("/settings/keys", f"{key['name']} is in force again")
+
+
+def _ends(days: str, until: str) -> str | None:
+    """When a key ends: at the end of a day (UTC), or in so many days. Raises BadRequest."""
+    if until:
+        return f"{until}T23:59:59Z"
+    if days not in LASTS:
+        raise BadRequest.field("days", f"must be one of {', '.join(filter(None, LASTS))}, or empty")
+    return clock.iso(clock.now() + timedelta(days=int(days))) if days else None
 
 
 async def _page(
@@ -81,7 +93,7 @@ async def _page(
         number=number,
         more=number * PER_PAGE < total,
         made=made,
-        draft=draft or {"name": "", "scopes": ["write"], "agents": []},
+        draft=draft or {"name": "", "scopes": ["write"], "agents": [], "days": "", "until": ""},
         errors=forms.faults(error) if error else {},
         scopes=SCOPES,
         lasts=LASTS,

@@ -40,11 +40,16 @@ async def check(view: View) -> Response:
     return view.partial("settings/_checked.html", found=found)
 
 
+def _host(url: str) -> str:
+    """Host and port: `OLLAMA_HOST` may hold a name and a password too."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 def _row(models: Models, model: Model, times: dict[str, Any] | None) -> dict[str, Any]:
     variable = model.api_key_env
     return {
         "model": model,
-        "host": urlsplit(model.base_url).netloc,
+        "host": _host(model.base_url),
         "variable": variable,
         "has_key": variable is None or bool(os.environ.get(variable)),
         "outcome": models.outcomes.get(model.name),
