@@ -182,8 +182,11 @@ async def test_a_key_of_named_agents_sees_these_and_nothing_of_the_account(serve
         assert sent.status_code == 403
         found = (await browser.get("/dashboard/find?q=e")).text
         assert "theirs" not in found
-        for path in ("routing", "logs", "credits"):
+        bar = (await browser.get("/dashboard/agents")).text
+        for path in ("routing", "logs", "credits", "health", "settings/models"):
             assert (await browser.get(f"/dashboard/{path}")).status_code == 403
+            assert f'href="/dashboard/{path}"' not in bar
+        assert 'href="/dashboard/runs"' in bar
 
 
 async def test_the_operator_goes_from_tenant_to_tenant(server, db, operator, tenant):

@@ -3,7 +3,7 @@
 from callers import make_key
 from servers import InProcess
 
-from lantern.dashboard.pages import models
+from lantern.dashboard.pages import model_table
 
 from .browser import signed_in
 
@@ -24,9 +24,9 @@ async def test_no_secret_of_a_model_is_on_the_page(dsn, tenant, tmp_path, monkey
 
 
 def test_an_address_shows_no_name_and_password():
-    assert models._host("http://me:secret@127.0.0.1:11434/v1") == "127.0.0.1:11434"
-    assert models._host("http://[::1]:9/v1") == "[::1]:9"
-    assert models._host("") == ""
+    assert model_table._host("http://me:secret@127.0.0.1:11434/v1") == "127.0.0.1:11434"
+    assert model_table._host("http://[::1]:9/v1") == "[::1]:9"
+    assert model_table._host("") == ""
 
 
 async def test_a_failure_stays_on_the_page_with_its_kind_and_its_rest(dsn, tenant, tmp_path):

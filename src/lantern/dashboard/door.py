@@ -26,7 +26,7 @@ from lantern.core.errors import (
 )
 from lantern.core.http import EventStream
 from lantern.dashboard import static
-from lantern.dashboard.nav import HOME
+from lantern.dashboard.nav import HOME, NAV, Nav
 from lantern.dashboard.routes import ROUTES, Route
 from lantern.dashboard.view import View
 from lantern.gate import sessions
@@ -100,6 +100,7 @@ async def _nowhere(request: Request) -> Response:
 async def _answer(route: Route, view: View) -> Response:
     if route.scope is not None:
         view.session = await sessions.admit(view.call, view.request.cookies.get(COOKIE, ""))
+        view.nav = _within_reach(view)
     if route.kind == "action":
         view.form = await _form(view.request)
         _check_source(view)
@@ -110,6 +111,18 @@ async def _answer(route: Route, view: View) -> Response:
         answer: Response = await route.handler(view)
         return answer
     return await _in_transaction(route, view)
+
+
+def _within_reach(view: View) -> Nav:
+    """The bar without the pages that this session may not open."""
+    whole = view.call.agents == ["*"]
+    open_to = {
+        route.path
+        for route in ROUTES
+        if route.kind == "page" and view.may(route.scope or "") and (whole or not route.account)
+    }
+    found = [(group, tuple(e for e in entries if e.path in open_to)) for group, entries in NAV]
+    return tuple((group, entries) for group, entries in found if entries)
 
 
 async def _in_transaction(route: Route, view: View) -> Response:

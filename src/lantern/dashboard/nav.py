@@ -15,7 +15,9 @@ class Entry:
     key: str
 
 
-NAV: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+Nav = tuple[tuple[str, tuple[Entry, ...]], ...]
+
+NAV: Nav = (
     (
         "Build",
         (

@@ -14,7 +14,7 @@ from lantern.core.db import Tx
 from lantern.core.errors import BadRequest
 from lantern.core.nodes import Node
 from lantern.dashboard import render
-from lantern.dashboard.nav import HOME, NAV
+from lantern.dashboard.nav import HOME, Nav
 from lantern.gate.auth import Call
 from lantern.gate.sessions import Session
 from lantern.settings import Settings
@@ -33,6 +33,7 @@ class View:
         self.call = call
         self.session = session
         self.form = form
+        self.nav: Nav = ()  # what this session may open
 
     # ---------------------------------------------------------------- what was asked for
     @property
@@ -176,7 +177,7 @@ class View:
         """What every template may use."""
         return {
             "view": self,
-            "nav": NAV if self.session else (),
+            "nav": self.nav,
             "home": HOME,
             "path": self.request.url.path,
             "session": self.session,

@@ -29,13 +29,13 @@ class Trouble:
     mend: str
 
 
-@page("/health")
+@page("/health", account=True)
 async def shown(view: View) -> Response:
     """The state of this installation; without admin scope, of the tenant alone."""
     return view.page("health.html", body=await _body(view))
 
 
-@stream("/health/live")
+@stream("/health/live", account=True)
 async def following(view: View) -> AsyncIterator[bytes]:
     """The same, again whenever it has changed."""
     return live.watch(view, "#health", _body)

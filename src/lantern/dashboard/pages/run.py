@@ -26,7 +26,7 @@ CLEAR = '<hx-partial hx-target="#tokens" hx-swap="innerHTML swapEmpty:true"></hx
 async def shown(view: View) -> Response:
     """The whole run; `?step=` opens one of its steps."""
     run = await _run(view)
-    return view.page("runs/run.html", **_context(view, run))
+    return view.page("runs/run.html", kept=False, **_context(view, run))
 
 
 @stream("/runs/{run_id}/live")
@@ -132,7 +132,7 @@ def _html(data: bytes) -> tuple[_Html, int | None, bool]:
 async def _drawn(view: View, *, final: bool) -> list[str]:
     async with view.call.db.transaction(view.call.tenant) as tx:
         run = await runs.detail(tx, view.arg("run_id"), view.call.covers)
-    context = _context(view, run)
+    context = _context(view, run) | {"kept": True}  # what was watched keeps its size
     places = {"#run-head": "_head", "#run-tiles": "_tiles", "#run-steps": "_steps"}
     if final:
         places |= {"#run-output": "_output", "#run-step": "_step"}

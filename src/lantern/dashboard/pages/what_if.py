@@ -95,5 +95,10 @@ def _page(
 
 
 def _faults(error: BadRequest | Conflict) -> dict[str, str]:
-    names = {"members.weight": "weight", "members.user_id": "more", "members": ""}
+    names = {
+        "policy.skip": "skip",
+        "members.weight": "weight",
+        "members.user_id": "more",
+        "members": "",
+    }
     return {names.get(name, name): text for name, text in forms.faults(error).items()}

@@ -15,7 +15,7 @@ from lantern.llm import AUTO, Model, Models
 NEWEST_RUNS = 1000
 
 
-@page("/settings/models")
+@page("/settings/models", account=True)
 async def listed(view: View) -> Response:
     """Every model, in order of preference."""
     models: Models = view.part.models
@@ -28,7 +28,7 @@ async def listed(view: View) -> Response:
     )
 
 
-@action("/settings/models/check", tx=False)
+@action("/settings/models/check", account=True, tx=False)
 async def check(view: View) -> Response:
     """Ask one model for a few tokens now."""
     models: Models = view.part.models
