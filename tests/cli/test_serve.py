@@ -214,3 +214,33 @@ def test_several_processes_on_one_port_are_replaced_when_they_die(tmp_path, buil
 def nodes(url: str) -> set[str]:
     """Who answers on a port."""
     return {httpx.get(f"{url}/healthz").json()["node"] for _ in range(30)}
+
+
+def test_the_printed_link_signs_one_browser_in_once(tmp_path, builtin):
+    server = Serving(tmp_path / "data", builtin)
+    try:
+        line = server.process.stdout.readline()
+        address, _, secret = line.split()[-1].partition("#")
+        assert address == f"{server.url}/dashboard/sign-in"
+        for status in (303, 401):
+            with httpx.Client(base_url=server.url) as browser:
+                answer = browser.post("/dashboard/enter", data={"link": secret})
+                assert answer.status_code == status
+                seen = browser.get("/dashboard/tenants").status_code
+                assert seen == (200 if status == 303 else 303)
+    finally:
+        server.stop()
+
+
+def test_a_link_is_made_beside_a_running_server(place):
+    for options, may in (((), 200), (("--tenant", "1"), 403)):
+        made = place.commands("dashboard", "link", "--url", place.server.url, *options)
+        secret = made.out.strip().partition("#")[2]
+        assert made.out.startswith(f"{place.server.url}/dashboard/sign-in#lnk_")
+        with httpx.Client(base_url=place.server.url) as browser:
+            entered = browser.post("/dashboard/enter", data={"link": secret})
+            assert entered.headers["location"] == "/dashboard"
+            assert browser.get("/dashboard/tenants").status_code == may
+    told = place.commands("dashboard", "link", "--json", "--tenant", "1")
+    assert json.loads(told.out)["expires_in_minutes"] == 60
+    assert place.commands("dashboard", "link", "--tenant", "99").code == 1

@@ -52,6 +52,21 @@ async def test_a_link_that_is_too_old_signs_nobody_in(server, db, tenant):
         assert (await browser.post("/dashboard/enter", data={"link": link})).status_code == 401
 
 
+async def test_sessions_that_are_over_their_time_are_removed(server, db, tenant):
+    async with signed_in(server, tenant):
+        async with db.transaction(tenant.id) as tx:
+            old = await tx.all("select hash from dashboard_sessions")
+            await tx.run(
+                "insert into dashboard_sessions (hash, tenant_id, expires_at) values"
+                " ('old', %s, clock_timestamp() - interval '1 s')",
+                (tenant.id,),
+            )
+        async with signed_in(server, tenant), db.transaction(tenant.id) as tx:
+            now = await tx.all("select hash from dashboard_sessions")
+            assert len(now) == len(old) + 1
+            assert b"old" not in {bytes(row["hash"]) for row in now}
+
+
 async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(server, tenant):
     async with Browser(base_url=server.url) as browser:
         answer = await browser.post("/dashboard/sign-in", data={"key": tenant.key})

@@ -16,6 +16,10 @@ def link(
         int | None,
         typer.Option("--tenant", min=1, help="Stays with this tenant. [default: may go to any]"),
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Address of the server. [default: as the settings name it]"),
+    ] = None,
     json: options.Json = False,
     data_dir: options.DataDir = None,
     config: options.Config = None,
@@ -27,9 +31,10 @@ def link(
     raw = common.with_database(
         settings, lambda db: store.sign_in_link(db, settings, where, roams=tenant is None), where
     )
-    url = listener.sign_in_url(listener.configured(settings.server), raw)
+    address = url.rstrip("/") if url else listener.configured(settings.server)
+    made = listener.sign_in_url(address, raw)
     if json:
         minutes = settings.dashboard.link_minutes
-        common.print_json({"url": url, "tenant": tenant, "expires_in_minutes": minutes})
+        common.print_json({"url": made, "tenant": tenant, "expires_in_minutes": minutes})
     else:
-        print(url)
+        print(made)

@@ -156,9 +156,10 @@ class _Demo:
             self.stays.pop_all()  # it outlives this command
             print(f"server   export LANTERN_URL={server.url}   (docs: {server.url}/docs)")
             print(f"key      export LANTERN_KEY={key}")
+            print(f"look     lantern dashboard link --data-dir {self.data} --url {server.url}")
             print(f"data     {self.data}\nend it   kill {server.pid}")
         else:
-            print("lantern serve               a server of your own; then `lantern keys create`")
+            print("lantern serve               a server of your own; its link opens the dashboard")
             print("lantern demo --keep         this demo, and its server stays")
         print("lantern.toml, [[models]]    a language model instead of quotes (docs/models.md)")
         print("docs/routing.md             pools, turns, hours; then docs/credits.md, docs/logs.md")

@@ -63,6 +63,7 @@ async def enter_by_link(db: Database, link: str, seconds: int) -> str | None:
 async def enter_by_key(tx: Tx, call: Call, seconds: int) -> str:
     """A session of the key that `call` was admitted with."""
     raw = ids.secret("ses")
+    await tx.run("select leave_dashboard(null)")  # those that are over their time go
     await tx.run(
         "insert into dashboard_sessions (hash, tenant_id, key_id, expires_at) values"
         " (%s, %s, %s, clock_timestamp() + make_interval(secs => %s))",

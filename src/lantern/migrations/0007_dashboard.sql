@@ -135,9 +135,10 @@ language sql security definer set search_path = lantern, pg_temp as $$
     ) select exists (select from moved)
 $$;
 
+-- Ends a session (null: none), and all that are over their time.
 create function leave_dashboard(p_hash bytea) returns void
 language sql security definer set search_path = lantern, pg_temp as $$
-    delete from dashboard_sessions where hash = p_hash
+    delete from dashboard_sessions where hash = p_hash or expires_at <= clock_timestamp()
 $$;
 
 do $$
