@@ -78,6 +78,16 @@ async def test_a_day_is_added_up_once_it_is_over_for_an_hour(db, tenant):
     assert (today - timedelta(days=3)).date() in {row["day"] for row in rows}
 
 
+async def test_a_look_after_a_long_time_adds_up_what_is_looked_at(db, tenant):
+    for days in (400, 200, 89, 40, 2):
+        when = clock.now() - timedelta(days=days)
+        await spend(db, tenant, when, "assign", Decimal(days), f"d{days}")
+    assert await by_day(db, tenant, 90) == await sums(db, tenant, 90)
+    async with db.transaction(tenant.id) as tx:
+        oldest = await tx.one("select min(day) as day from credit_days")
+    assert oldest["day"] == (clock.now() - timedelta(days=89)).date()
+
+
 async def test_the_last_of_it_is_foreseen_from_the_full_days(db, tenant):
     today = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
     for n in range(1, 8):
@@ -100,6 +110,24 @@ async def test_the_page_shows_balance_use_and_foresight(browser, db, tenant):
     for word in ("of 1,000", "others", "Runs out", "2.6 credits a day", "<table"):
         assert word in page, word
     assert page.count('class="s5"') >= 1
+
+
+async def test_a_day_that_gives_back_more_than_it_used_has_no_column(browser, db, tenant):
+    yesterday = clock.now() - timedelta(days=1)
+    await spend(db, tenant, yesterday, "assign", Decimal(-3), "back")
+    await spend(db, tenant, yesterday, "match", Decimal(8), "used")
+    page = (await browser.get("/dashboard/credits")).text
+    assert 'height="-' not in page
+    assert '<td class="num">-3</td>' in page
+    assert '<td class="num">5</td>' in page
+
+
+async def test_the_call_to_copy_asks_for_the_same_receipts(browser):
+    page = (await browser.get("/dashboard/credits/receipts?kind=grant&from=2026-01-01")).text
+    assert "/v1/credits/receipts?kind=grant&amp;from=2026-01-01" in page
+    # The API's list has no filter by workflow.
+    page = (await browser.get("/dashboard/credits/receipts?workflow_id=wf_1")).text
+    assert "Copy as curl" not in page
 
 
 async def test_receipts_are_found_by_operation_and_kind_and_open(browser, api):
@@ -146,6 +174,13 @@ async def test_an_admin_sets_a_price_and_takes_it_back(browser, server, api, db,
     assert (await browser.submit(path, credits="2.5")).status_code == 303
     assert "2.5" in (await browser.get("/dashboard/credits/tariff")).text
     assert (await browser.submit(path, credits="much")).status_code == 400
+    assert (await browser.submit(path, credits="1250", charge_on="query")).status_code == 303
+    price = (await api.get("/v1/credits/tariff")).json()["tariff"][0]
+    assert (price["credits"], price["charge_on"]) == (1250, "query")
+    page = (await browser.get("/dashboard/credits/tariff")).text
+    assert 'value="1250"' in page  # as it can be sent again
+    assert "default success" in page
+    assert (await browser.submit(path, credits="1", charge_on="never")).status_code == 400
     await browser.submit(path, unset="1")
     prices = (await api.get("/v1/credits/tariff")).json()["tariff"]
     assert not prices[0]["own"]

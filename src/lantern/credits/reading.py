@@ -12,6 +12,7 @@ from lantern.credits import service, store
 
 LATE = timedelta(hours=1)  # after its end a day is added up: no charge of it is under way then
 MEAN_DAYS = 7
+MOST_DAYS = 90  # that are looked back: a first look adds up no more than these
 ZERO = Decimal(0)
 
 
@@ -37,12 +38,13 @@ class Pace:
 
 
 async def daily(tx: Tx, tenant: int, days: int) -> list[Day]:
-    """Use of the last days, today last. Days that are over are added up once and kept."""
-    now = clock.now()
+    """Use of the last days, MOST_DAYS at most, today last. Days that are over are added up once."""
+    now, days = clock.now(), min(days, MOST_DAYS)
     over = (now - LATE).date()
     last = await store.last_day(tx, tenant)
     if last is None or last < over - timedelta(days=1):
-        await store.add_up(tx, tenant, last, over)
+        horizon = over - timedelta(days=MOST_DAYS + 1)
+        await store.add_up(tx, tenant, max(last or horizon, horizon), over)
         last = await store.last_day(tx, tenant)
     first = now.date() - timedelta(days=days - 1)
     found = {first + timedelta(days=n): Day(first + timedelta(days=n), {}) for n in range(days)}

@@ -107,15 +107,15 @@ async def last_day(tx: Tx, tenant: int) -> date | None:
     return row["day"] if row else None
 
 
-async def add_up(tx: Tx, tenant: int, after: date | None, before: date) -> None:
+async def add_up(tx: Tx, tenant: int, after: date, before: date) -> None:
     """Add up the days between these, once; a day is UTC."""
     await tx.run(
         "insert into credit_days (tenant_id, day, operation, used)"
         " select %(tenant)s, (l.created_at at time zone 'UTC')::date, coalesce(l.operation, ''),"
         "  sum(l.used) from credit_ledger l where l.tenant_id = %(tenant)s and l.used <> 0"
-        "  and l.created_at >= coalesce((%(after)s::date + 1)::timestamp, '-infinity') at time zone 'UTC'"
+        "  and l.created_at >= (%(after)s::date + 1)::timestamp at time zone 'UTC'"
         "  and l.created_at < %(before)s::date::timestamp at time zone 'UTC'"
-        " group by 2, 3 on conflict do nothing",
+        " group by 2, 3 order by 2, 3 on conflict do nothing",  # two at once: in one order
         {"tenant": tenant, "after": after, "before": before},
     )
 

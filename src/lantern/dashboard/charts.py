@@ -52,15 +52,18 @@ class Column:
 
 
 def columns(rows: Sequence[tuple[str, Mapping[str, Any]]], series: Sequence[str]) -> list[Column]:
-    """Stacked columns, the highest one 100 units high. `rows`: (label, value by series)."""
-    most = max((sum(map(float, values.values())) for _, values in rows), default=0) or 1
+    """Stacked columns, the highest one 100 units high. `rows`: (label, value by series).
+
+    A value below 0, such as a refund, has no part; it counts in the total.
+    """
+    most = max((sum(max(0.0, float(v)) for v in values.values()) for _, values in rows), default=0)
     step = WIDTH / max(1, len(rows))
     found = []
     for at, (label, values) in enumerate(rows):
         top, parts = 100.0, []
         for name in series:
-            height = float(values.get(name, 0)) / most * 100
-            if height:
+            height = float(values.get(name, 0)) / (most or 1) * 100
+            if height > 0:
                 top -= height
                 parts.append((name, round(top, 2), round(height, 2)))
         left, wide = round(at * step + step * 0.1, 2), round(step * 0.8, 2)

@@ -55,7 +55,7 @@ async def _page(
     tenant = view.call.tenant
     balance = await ledger.balance(view.tx, tenant)
     days = await credits.daily(view.tx, tenant, DAYS)
-    caps, _ = await credits.caps(view.tx, tenant, MOST_CAPS, 0)
+    caps, all_caps = await credits.caps(view.tx, tenant, MOST_CAPS, 0)
     series, rows = _stacked(days)
     return view.page(
         "credits/credits.html",
@@ -69,6 +69,7 @@ async def _page(
         series=series,
         chart=columns(rows, list(series)),
         caps=caps,
+        all_caps=all_caps,
         draft=draft or {"scope": "account", "period": "month"},
         errors=forms.faults(error) if error else {},
         scopes=SCOPES,

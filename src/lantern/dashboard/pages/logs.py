@@ -78,6 +78,8 @@ def _period(view: View) -> logs.Period:
     last = last or max(_days_ago(0), first[:10])
     if not first:
         until = moment("to", last, end=True)
+        if until.year < 2:
+            raise BadRequest.field("to", "has no days before it", "query")
         first = (until - timedelta(days=DAYS)).replace(tzinfo=None).isoformat(timespec="minutes")
         first = first.removesuffix("T00:00")
     return logs.period(first, last)

@@ -1,6 +1,7 @@
 """Receipts and prices: what moved the balance, and what things cost."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -26,6 +27,7 @@ async def listed(view: View) -> Response:
             error.status,
             receipts=[],
             found=None,
+            call=None,
             kinds=KINDS,
             faults=forms.faults(error),
             most_rows=lookback.MOST_ROWS,
@@ -36,6 +38,7 @@ async def listed(view: View) -> Response:
         "credits/receipts.html",
         receipts=rows,
         found=found,
+        call=_call(view),
         kinds=KINDS,
         faults={},
         most_rows=lookback.MOST_ROWS,
@@ -64,8 +67,8 @@ async def set_price(view: View) -> Response:
         await credits.unset_price(view.tx, view.call.tenant, name, view.call)
         return view.go("/credits/tariff", f"{name[0]}, {name[1]}: the default holds again")
     try:
-        given = {"credits": view.field("credits").strip()}
-        body = forms.read(credits.PriceChange, given)
+        given = {name: view.field(name).strip() for name in ("credits", "charge_on")}
+        body = forms.read(credits.PriceChange, forms.given(given))
         await credits.set_price(view.tx, view.call.tenant, name, body, view.call)
     except BadRequest as error:
         return await _tariff(view, name, error)
@@ -84,6 +87,15 @@ async def _tariff(
         wrong=name,
         errors=forms.faults(error) if error else {},
     )
+
+
+def _call(view: View) -> str | None:
+    """The API's call for the same rows; None: it has no such filter."""
+    if any(view.query(name) for name in ("workflow_id", "run_id")):
+        return None
+    given = {name: view.query(name) for name in ("kind", "operation", "key_id", "from", "to")}
+    query = urlencode({name: value for name, value in given.items() if value})
+    return "/v1/credits/receipts" + (f"?{query}" if query else "")
 
 
 def _filters(view: View) -> dict[str, Any]:
