@@ -70,6 +70,7 @@ screenshots: setup chromium ## draw every page of the dashboard into docs/images
 chromium:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; \
 	  (apt-get install -qq -y --no-install-recommends chromium || \
 	   (apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium)) >/dev/null 2>&1 || \
 	  echo "Chromium could not be installed: the browser tests skip"; \

@@ -244,3 +244,16 @@ async def test_a_new_cap_does_not_count_what_was_given_back(api, account):
     made = await cap(api, scope="tag", subject="team=east", credits=12)
     assert await counted(api, made["id"]) == (10, 2)
     await account("charge", 2, "more", EAST)
+
+
+@pytest.mark.parametrize("end", ["release", "settle"])
+async def test_the_end_of_a_reservation_counts_where_it_did_also_beside_a_charge_of_the_same_ref(
+    api, account, end
+):
+    """Found by the model of the ledger: the tags of either row were taken."""
+    made = await cap(api, scope="tag", subject="team=east", credits=10)
+    await account("charge", 1, "same", WEST)
+    await account("reserve", 4, "same", EAST)
+    assert await counted(api, made["id"]) == (4, 6)
+    await account(end, "same", *([3] if end == "settle" else []))
+    assert await counted(api, made["id"]) == ((0, 10) if end == "release" else (3, 7))

@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from lantern.dashboard import live
 from lantern.gate import sessions
 
 from .conftest import Tab, opened, sign_in
@@ -114,6 +115,17 @@ async def test_a_list_that_is_left_open_shows_new_runs_and_does_not_grow(tab, ap
     assert after["JSEventListeners"] <= before["JSEventListeners"] + 10
     assert after["JSHeapUsedSize"] < before["JSHeapUsedSize"] * 1.5
     assert await tab.page.locator("tr[data-row]").count() == 50
+
+
+async def test_a_page_that_is_open_when_the_session_ends_goes_to_the_sign_in(tab, monkeypatch):
+    monkeypatch.setattr(live, "CHECK_SECONDS", 0.2)
+    await tab.go("/dashboard/runs")
+    other = await tab.page.context.new_page()
+    await other.goto(f"{tab.url}/dashboard")
+    await other.get_by_role("button", name="Sign out").click()
+    await other.wait_for_url("**/sign-in")
+    await tab.page.wait_for_url("**/sign-in?next=%2Fdashboard%2Fruns", timeout=20_000)
+    tab.wrong[:] = [line for line in tab.wrong if "htmx:sse:error" not in line]
 
 
 async def test_keys_and_the_palette_lead_anywhere(tab, api):

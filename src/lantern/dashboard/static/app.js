@@ -178,7 +178,10 @@ function expire(node) {
 document.addEventListener("htmx:error", () => toast("The server does not answer", true));
 
 // ---------------------------------------------------------------- live pages
-document.addEventListener("htmx:sse:error", () => document.body.setAttribute("data-offline", ""));
+document.addEventListener("htmx:sse:error", (event) => {
+  if (event.detail?.status === 401) location.reload(); // signed out meanwhile: to the sign-in and back
+  document.body.setAttribute("data-offline", "");
+});
 document.addEventListener("htmx:sse:after:connection", () => document.body.removeAttribute("data-offline"));
 
 // A row that was opened stays open when the list around it changes.
