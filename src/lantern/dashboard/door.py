@@ -29,7 +29,7 @@ from lantern.dashboard import static
 from lantern.dashboard.nav import HOME, NAV, Nav
 from lantern.dashboard.routes import ROUTES, Route
 from lantern.dashboard.view import View
-from lantern.gate import sessions
+from lantern.gate import handling, sessions
 from lantern.gate.auth import Call
 from lantern.gate.body import read_body
 
@@ -184,9 +184,7 @@ def _refusal(view: View, error: Exception) -> Response:
         return _to_sign_in(view.request)
     fact = _fact(error)
     if fact.status >= 500:
-        known = isinstance(error, LanternError | ConnectionLost)
-        story = {} if known else {"exc_info": error}
-        _log.error("dashboard.failed", request_id=view.call.request_id, **story)
+        _log.error("dashboard.failed", request_id=view.call.request_id, **handling.story(error))
     if view.request.headers.get("hx-request"):
         return view.partial("_toast.html", fact.status, said=fact.message, bad=True)
     return view.page("error.html", fact.status, error=fact)

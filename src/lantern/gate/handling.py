@@ -242,13 +242,17 @@ class Handling:
         return answer
 
     def _story(self, error: Exception) -> dict[str, Any]:
-        """What the log tells of an error. Postgres quotes rows in its messages: not those."""
-        story = {"request_id": self.call.request_id, "path": self._route_id() or "unknown"}
-        story["error"] = type(error).__name__
-        if isinstance(error, DatabaseError):
-            stack = "".join(traceback.format_tb(error.__traceback__))
-            return {**story, **facts(error), "stack": stack}
-        return story if isinstance(error, LanternError) else {**story, "exc_info": error}
+        request = {"request_id": self.call.request_id, "path": self._route_id() or "unknown"}
+        return {**request, **story(error)}
+
+
+def story(error: Exception) -> dict[str, Any]:
+    """What the log tells of an error. Postgres quotes rows in its messages: not those."""
+    name = {"error": type(error).__name__}
+    if isinstance(error, DatabaseError):
+        stack = "".join(traceback.format_tb(error.__traceback__))
+        return {**name, **facts(error), "stack": stack}
+    return name if isinstance(error, LanternError) else {**name, "exc_info": error}
 
 
 def wants_flat(scope: Scope) -> bool:
